@@ -1,0 +1,59 @@
+# Set-up, checks and runs. `make` alone lists the targets.
+#
+#   DEVICE=cpu|cuda   which packages to install; default: cuda where nvidia-smi is found
+#   PYTHON=...        the Python to make .venv from; default: python3.11, else python3.12
+#   JOBS=2            pytest processes
+#   PIP_EXTRA_INDEX_URL=...   on a machine without a GPU: an index with torch's CPU wheels saves several GB
+
+SHELL := bash
+DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+PYTHON ?= $(shell for p in python3.11 python3.12; do \
+	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
+JOBS ?= 2
+
+STAMP := .venv/ready-$(DEVICE)
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo trivago test lint docker-lint format protos clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv: packages for DEVICE, and a Java for Spark (1 to 3 minutes, once)
+
+$(STAMP): pyproject.toml $(wildcard requirements/*.txt requirements/*/pyproject.toml) scripts/setup_env.py
+	@[[ "$(DEVICE)" =~ ^(cpu|cuda)$$ ]] || { echo "DEVICE must be cpu or cuda, got: $(DEVICE)" >&2; exit 1; }
+	@[[ -n "$(PYTHON)" ]] || { echo "Python 3.11 or 3.12 with its venv module is needed; none was found." \
+		"Debian: apt-get install python3.11-venv. Or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" scripts/setup_env.py --device $(DEVICE)
+
+demo: setup ## the whole system on made data: generate, sort with Spark, train on 2 ranks, evaluate
+	@$(IN_VENV) bash examples/synthetic/run.sh
+
+trivago: setup ## the same on real data: make trivago RAW=path/to/trivago_actions.parquet
+	@[[ -f "$(RAW)" ]] || { echo "RAW must be the raw Parquet file, got: '$(RAW)'" >&2; exit 1; }
+	@$(IN_VENV) bash examples/trivago/run.sh "$(RAW)"
+
+test: lint ## every check: lint, types, tests
+	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile
+
+lint: setup docker-lint ## ruff (rules and format) and pyright
+	@$(IN_VENV) ruff check .
+	@$(IN_VENV) ruff format --check .
+	@$(IN_VENV) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright
+
+docker-lint: setup ## hadolint on the Dockerfile, the Compose schema on the compose files
+	@$(IN_VENV) hadolint --config docker/hadolint.yaml docker/Dockerfile
+	@$(IN_VENV) check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
+
+format: setup ## rewrite the sources in the project's format
+	@$(IN_VENV) ruff check --fix .
+	@$(IN_VENV) ruff format .
+
+protos: setup ## regenerate trainer/protos/*_pb2.py and .pyi
+	@$(IN_VENV) python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. trainer/protos/*.proto
+
+clean: ## delete .venv and what tools leave behind
+	rm -rf .venv .hypothesis .pytest_cache .ruff_cache dist spark-warehouse
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Commands: `torchrun launch/train.py`."""

@@ -1,0 +1,284 @@
+"""The session dataset on disk: names, manifest, and the trainer's reading side.
+
+    dataset/
+      part-00000.parquet          rows: every session whole in one file, contiguous, in time order
+      _index/part-00000.parquet   row_start, num_rows of every session of that data file
+      _manifest.json              written last: without it the dataset is not finished
+
+Parquet readers skip names that start with `_`, so the folder also reads as plain Parquet. The Spark
+job imports this module where there is no pyarrow and numpy; `read_session_index` alone loads them.
+
+Shapes: `S` sessions of the whole dataset, in file order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "_manifest.json"
+INDEX_FOLDER = "_index"
+ROW_START = "row_start"
+NUM_ROWS = "num_rows"
+MAX_FILES = 100_000  # five digits, so that name order is number order
+
+
+class DatasetError(ValueError):
+    """A folder that is not a whole session dataset; the message says what to do."""
+
+
+def data_file_name(number: int) -> str:
+    """Name of data file `number`, the same on every run: `part-00000.parquet`."""
+    if not 0 <= number < MAX_FILES:
+        raise ValueError(f"data file number must be in [0, {MAX_FILES}), but got {number}")
+    return f"part-{number:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data column and its Spark type as `simpleString` writes it (`bigint`, `array<int>`)."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One data file: its name, rows, sessions and size in bytes."""
+
+    name: str
+    rows: int
+    sessions: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts over the dataset; session lengths are in rows.
+
+    `min_timestamp` and `max_timestamp` are a number for a numeric column, else an ISO 8601 string
+    (UTC, ending in `Z`, for a Spark TIMESTAMP). Percentiles are nearest-rank, over sessions.
+    """
+
+    rows: int
+    sessions: int
+    max_session_rows: int
+    session_rows_p50: int
+    session_rows_p90: int
+    session_rows_p99: int
+    min_timestamp: int | float | str
+    max_timestamp: int | float | str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `_manifest.json` says.
+
+    `fingerprint` is a hash of what the files hold and in which order (sessions, times,
+    tie-breakers, places), not of when, where or by which compression library they were written.
+    """
+
+    session_columns: tuple[str, ...]
+    timestamp_column: str
+    tie_breakers: tuple[str, ...]
+    schema: tuple[Column, ...]
+    files: tuple[DataFile, ...]
+    statistics: Statistics
+    fingerprint: str
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """The manifest as text; equal manifests give equal bytes."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str = MANIFEST_NAME) -> Manifest:
+        """Parse and check `text`; `source` is its place, for messages.
+
+        Raises:
+            DatasetError: `text` is not JSON, has another version, lacks a key, or contradicts
+                itself.
+        """
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise _damaged(source, f"it is not JSON ({error})") from None
+        if not isinstance(fields, dict):
+            raise _damaged(source, f"it must be a JSON object, but is a {type(fields).__name__}")
+        version = _value(fields, "format_version", int, source)
+        if version != FORMAT_VERSION:
+            raise DatasetError(
+                f"format_version must be {FORMAT_VERSION}, but {source} has {version}; "
+                "read it with the release that wrote it, or run preprocessing/jrc_sort.py again"
+            )
+        manifest = cls(
+            session_columns=_names(fields, "session_columns", source),
+            timestamp_column=_value(fields, "timestamp_column", str, source),
+            tie_breakers=_names(fields, "tie_breakers", source),
+            schema=tuple(_record(Column, row, source) for row in _rows(fields, "schema", source)),
+            files=tuple(_record(DataFile, row, source) for row in _rows(fields, "files", source)),
+            statistics=_record(Statistics, _value(fields, "statistics", dict, source), source),
+            fingerprint=_value(fields, "fingerprint", str, source),
+        )
+        manifest._check(source)
+        return manifest
+
+    def _check(self, source: str) -> None:
+        names = [file.name for file in self.files]
+        if names != sorted(set(names)):
+            raise _damaged(source, "`files` must be in name order, each once")
+        for total in ("rows", "sessions"):
+            in_files = sum(getattr(file, total) for file in self.files)
+            stated = getattr(self.statistics, total)
+            if in_files != stated:
+                raise _damaged(
+                    source, f"statistics.{total} is {stated}, but `files` has {in_files}"
+                )
+        missing = {*self.session_columns, self.timestamp_column} - {c.name for c in self.schema}
+        if missing:
+            raise _damaged(source, f"`schema` lacks the key column {sorted(missing)[0]!r}")
+
+
+@dataclass(frozen=True)
+class SessionIndex:
+    """Where every session lies, in file order.
+
+    file_index  0 0 0 1 1      which of `Manifest.files`
+    row_start   0 2 3 0 4      first row inside that file
+    num_rows    2 1 5 4 3      rows of the session
+    """
+
+    file_index: np.ndarray  # int32 [S]
+    row_start: np.ndarray  # int64 [S]
+    num_rows: np.ndarray  # int32 [S]
+
+    @property
+    def num_sessions(self) -> int:
+        """S."""
+        return len(self.num_rows)
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read the manifest of the dataset folder `path` and check it against the files there.
+
+    Raises:
+        DatasetError: no such folder; no manifest; a manifest of another version, damaged, or of
+            zero rows; a listed file that is missing or has another size than the job wrote.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise DatasetError(f"dataset must be a folder, but there is none at {str(folder)!r}")
+    source = folder / MANIFEST_NAME
+    if not source.is_file():
+        raise DatasetError(
+            f"dataset {str(folder)!r} has no {MANIFEST_NAME}: unfinished or not a session dataset; "
+            "run preprocessing/jrc_sort.py to write one"
+        )
+    try:
+        text = source.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(str(source), f"it is not UTF-8 ({error})") from None
+    manifest = Manifest.from_json(text, str(source))
+    if manifest.statistics.rows == 0:
+        raise DatasetError(f"dataset must have at least one row, but {str(folder)!r} is empty")
+    for file in manifest.files:
+        size = _file_size(folder / file.name)
+        if size != file.bytes:
+            raise _damaged(
+                str(folder / file.name), f"it must have {file.bytes} bytes, but has {size}"
+            )
+        _file_size(folder / INDEX_FOLDER / file.name)
+    return manifest
+
+
+def read_session_index(path: str | Path, manifest: Manifest) -> SessionIndex:
+    """Read the session index of the dataset folder `path`, files in the manifest's order.
+
+    Raises:
+        DatasetError: an index file is unreadable, or its sessions do not cover the rows of its
+            data file exactly.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(ROW_START, pa.int64()), (NUM_ROWS, pa.int32())])
+    starts, counts, sessions = [], [], []
+    for file in manifest.files:
+        source = Path(path) / INDEX_FOLDER / file.name
+        try:
+            table = (
+                pq.ParquetFile(source).read(columns=schema.names).select(schema.names).cast(schema)
+            )
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise _damaged(str(source), f"it is not an index file ({error})") from None
+        row_start = table[ROW_START].to_numpy()
+        num_rows = table[NUM_ROWS].to_numpy()
+        _check_cover(np.asarray(row_start), np.asarray(num_rows), file, str(source))
+        starts.append(row_start)
+        counts.append(num_rows)
+        sessions.append(len(num_rows))
+    file_index = np.repeat(np.arange(len(sessions), dtype=np.int32), sessions)
+    return SessionIndex(file_index, np.concatenate(starts), np.concatenate(counts))
+
+
+def _check_cover(row_start: np.ndarray, num_rows: np.ndarray, file: DataFile, source: str) -> None:
+    """Sessions must follow each other without gap from row 0 to the last row of `file`."""
+    if len(num_rows) != file.sessions:
+        raise _damaged(source, f"it must list {file.sessions} sessions, but lists {len(num_rows)}")
+    row_end = num_rows.cumsum(dtype="int64")  # [sessions of the file]
+    covered = (num_rows > 0).all() and (row_start == row_end - num_rows).all()
+    if not covered or row_end[-1] != file.rows:
+        raise _damaged(
+            source, f"its sessions must cover the {file.rows} rows of {file.name} exactly"
+        )
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise _damaged(str(path), "the manifest lists it, but it is missing") from None
+
+
+def _damaged(source: str, reason: str) -> DatasetError:
+    return DatasetError(f"{source}: {reason}; copy it again or run preprocessing/jrc_sort.py again")
+
+
+def _value(fields: Mapping[str, Any], key: str, kind: type | tuple[type, ...], source: str) -> Any:
+    if key not in fields:
+        raise _damaged(source, f"it lacks the key {key!r}")
+    value = fields[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _damaged(source, f"{key!r} has a wrong type, {type(value).__name__}")
+    return value
+
+
+def _names(fields: Mapping[str, Any], key: str, source: str) -> tuple[str, ...]:
+    names = _value(fields, key, list, source)
+    if not all(isinstance(name, str) for name in names):
+        raise _damaged(source, f"{key!r} must be a list of names, but is {names!r}")
+    return tuple(names)
+
+
+def _rows(fields: Mapping[str, Any], key: str, source: str) -> list[Mapping[str, Any]]:
+    rows = _value(fields, key, list, source)
+    if not all(isinstance(row, dict) for row in rows):
+        raise _damaged(source, f"{key!r} must be a list of JSON objects")
+    return rows
+
+
+_KINDS = {"int": int, "str": str, "int | float | str": (int, float, str)}
+
+
+def _record(cls: type, fields: Mapping[str, Any], source: str) -> Any:
+    """A dataclass of ints and strings from JSON; keys of later minor additions are left aside."""
+    kinds = {name: _KINDS[kind] for name, kind in cls.__annotations__.items()}
+    return cls(**{name: _value(fields, name, kind, source) for name, kind in kinds.items()})

@@ -1,0 +1,271 @@
+"""The whole job in this process's Spark, whose defaults are hostile (conftest.py)."""
+
+import argparse
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+from preprocessing import dataset_format, dataset_writer, hadoop_files, jrc_sort, session_layout
+
+
+def content(rows: list[dict]) -> Counter:
+    return Counter(json.dumps(row, sort_keys=True) for row in rows)
+
+
+def by_session(files: dict[str, list[dict]]) -> dict:
+    sessions: dict = {}
+    for rows in files.values():
+        for row in rows:
+            sessions.setdefault(row["session_id"], []).append(row)
+    return sessions
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def order_key(row: dict) -> tuple:
+    return row["ts"], -1 if row["position"] is None else row["position"]  # nulls first
+
+
+@pytest.mark.parametrize("session_type", ["int64", "string"])
+def test_every_session_is_whole_and_in_order(
+    events, write_input, run_job, read_rows, tmp_path, session_type
+):
+    keys = events["session_id"].cast(session_type)
+    events = events.set_column(0, "session_id", keys)
+    flags = ["--tie-breaker", "position", "--columns-regex", "(ds)?+.+", "--row-group-bytes", "64"]
+    report = run_job(write_input(events), *flags)
+
+    files = read_rows(tmp_path / "out")
+    written = [row for rows in files.values() for row in rows]
+    assert content(written) == content(events.drop_columns(["ds"]).to_pylist())
+
+    manifest = dataset_format.read_manifest(tmp_path / "out")
+    index = dataset_format.read_session_index(tmp_path / "out", manifest)
+    assert manifest == report.manifest
+    assert [file.name for file in manifest.files] == [f"part-{n:05d}.parquet" for n in range(3)]
+    seen = []
+    for place in range(index.num_sessions):
+        rows = files[manifest.files[index.file_index[place]].name]
+        start = index.row_start[place]
+        session = rows[start : start + index.num_rows[place]]
+        assert len({row["session_id"] for row in session}) == 1
+        assert session == sorted(session, key=order_key)
+        seen.append(session[0]["session_id"])
+    assert sorted(seen) == sorted(set(keys.to_pylist()))  # each session has one place
+
+    lengths = sorted(Counter(keys.to_pylist()).values())
+    facts = manifest.statistics
+    assert (facts.rows, facts.sessions) == (len(events), 40)
+    assert (facts.max_session_rows, facts.session_rows_p50) == (lengths[-1], lengths[19])
+    assert (facts.min_timestamp, facts.max_timestamp) == (0, 4)
+    assert (manifest.session_columns, manifest.timestamp_column) == (("session_id",), "ts")
+    assert manifest.tie_breakers == ("position",)
+    assert dataset_format.Column("tags", "array<bigint>") in manifest.schema
+    assert str(report).splitlines()[1] == "sessions      40"
+    assert pa.dataset.dataset(tmp_path / "out").count_rows() == len(events)  # plain Parquet
+
+
+def test_order_depends_on_rows_and_partitions_only(
+    events, write_input, run_job, read_rows, tmp_path
+):
+    first = run_job(write_input(events, "a", num_files=1), output="one")
+    backwards = events.take(list(reversed(range(len(events)))))
+    second = run_job(write_input(backwards, "b", num_files=4), output="two")
+    other = run_job(tmp_path / "a", "--num-partitions", "5", output="other")
+
+    assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
+    assert first.manifest.fingerprint == second.manifest.fingerprint
+    assert first.manifest.fingerprint != other.manifest.fingerprint
+    sessions = by_session(read_rows(tmp_path / "other"))
+    assert sessions == by_session(read_rows(tmp_path / "one"))
+
+
+def test_rerun_writes_the_same_bytes(events, write_input, run_job, tmp_path):
+    source = write_input(events)
+    run_job(source)
+    first = snapshot(tmp_path / "out")
+    run_job(source, "--overwrite")
+    assert snapshot(tmp_path / "out") == first
+    assert {path.name for path in tmp_path.iterdir()} == {"input", "out"}  # no staging left
+
+
+def test_partitions_without_rows_leave_no_file(write_input, run_job, tmp_path):
+    events = pa.table(
+        {"session_id": [5, 5, 9], "ts": pa.array([3, 1, 2], pa.timestamp("us", "UTC"))}
+    )
+    run_job(write_input(events), "--num-partitions", "16")
+    manifest = dataset_format.read_manifest(tmp_path / "out")
+    assert [file.name for file in manifest.files] == ["part-00000.parquet", "part-00001.parquet"]
+    assert sum(file.rows for file in manifest.files) == 3
+    times = pq.ParquetFile(tmp_path / "out" / "part-00000.parquet").schema.column(1)
+    assert times.physical_type == "INT64"  # not INT96, this Spark's default
+    assert manifest.statistics.max_timestamp == "1970-01-01T00:00:00.000003Z"
+
+
+def test_columns_that_only_some_files_have_are_kept(write_input, run_job, tmp_path):
+    old = write_input(pa.table({"session_id": [1], "ts": [1]}), "old", num_files=1)
+    write_input(pa.table({"session_id": [1], "ts": [2], "new": [7]}), "new", num_files=1)
+    run_job(old, "--input-path", f"{tmp_path}/n*")
+    (path,) = (tmp_path / "out").glob("part-*.parquet")
+    assert pq.ParquetFile(path).read()["new"].to_pylist() == [None, 7]
+
+
+@pytest.mark.parametrize("input_format", ["orc", "json"])
+def test_other_formats(spark, events, write_input, run_job, tmp_path, input_format):
+    source = spark.read.parquet(str(write_input(events.select(["session_id", "ts", "item"]))))
+    source.write.format(input_format).save(str(tmp_path / "other"))
+    report = run_job(tmp_path / "other", "--input-format", input_format)
+    assert report.manifest.statistics.rows == len(events)
+
+
+def test_default_partitions_follow_the_input_size():
+    gib = 1 << 30
+    sizes = [0, 1, gib, gib + 1, 1 << 60]
+    assert [jrc_sort.default_num_partitions(s) for s in sizes] == [8, 8, 8, 9, 100_000]
+
+
+def broken_lay_out(df, keys, num_partitions):
+    return df.repartition(num_partitions)  # splits sessions
+
+
+def test_wrong_layout_is_not_published(events, write_input, run_job, tmp_path, monkeypatch):
+    source = write_input(events)
+    run_job(source)
+    before = snapshot(tmp_path / "out")
+    monkeypatch.setattr(session_layout, "lay_out", broken_lay_out)
+    with pytest.raises(RuntimeError, match=r"nothing was published: session \d+ is split over 3"):
+        run_job(source, "--overwrite")
+    assert snapshot(tmp_path / "out") == before
+    assert {path.name for path in tmp_path.iterdir()} == {"input", "out"}
+
+
+def test_lost_rows_are_found(events, write_input, run_job, tmp_path, monkeypatch):
+    right = session_layout.lay_out
+    monkeypatch.setattr(
+        session_layout, "lay_out", lambda df, *rest: right(df.where("session_id > 0"), *rest)
+    )
+    with pytest.raises(RuntimeError, match=r"\d+ rows were read but \d+ were written"):
+        run_job(write_input(events))
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_index_is_found(spark, tmp_path):
+    spark.sql("SELECT * FROM VALUES (0L, 2), (1L, 2) AS v(row_start, num_rows)").coalesce(
+        1
+    ).write.parquet(str(tmp_path / "index"))
+    (name,) = (path.name for path in (tmp_path / "index").glob("part-*"))
+    facts = argparse.Namespace(rows=4, sessions=2)
+    index = spark.read.parquet(str(tmp_path / "index"))
+    with pytest.raises(
+        RuntimeError, match=r"must be \(4, 2, 0\), but are \(4, 2, 1\); run the job"
+    ):
+        dataset_writer.check_index(index, {name: facts})
+
+
+@pytest.fixture
+def bad(run_job):
+    """Run a job that must fail, and give the message."""
+
+    def run(*args: str, **more) -> str:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - each caller checks the message
+            run_job(*args, **more)
+        return str(caught.value)
+
+    return run
+
+
+def test_bad_paths(events, write_input, bad, tmp_path):
+    source = write_input(events, num_files=1)
+    assert "--input-path must exist, but nothing is at" in bad(tmp_path / "nowhere")
+    assert "are the same or inside one another" in bad(source, output="input")
+    assert "are the same or inside one another" in bad(source, output="input/sorted")
+    assert "are the same or inside one another" in bad(source / "0.parquet", output="input")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    assert "exists; choose another or add --overwrite" in bad(source, output="home")
+    message = bad(source, "--overwrite", output="home")
+    assert "--overwrite must find a session dataset to replace" in message
+    assert (tmp_path / "home" / "thesis.txt").exists()
+
+
+def test_bad_input_files(events, write_input, bad, tmp_path):
+    source = write_input(events, num_files=1)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.parquet").write_text("hello")
+    message = bad(tmp_path / "text")
+    assert "--input-path must hold parquet files, but Spark cannot read" in message
+    assert "CANNOT_READ_FILE_FOOTER" in message
+    assert "\n" not in message
+    (tmp_path / "nothing").mkdir()
+    assert "UNABLE_TO_INFER_SCHEMA" in bad(tmp_path / "nothing")
+    assert "--schema must go with csv or json" in bad(source, "--schema", "a INT")
+    message = bad(source, "--input-format", "json", "--schema", "a BONGO")
+    assert "--schema must be a DDL string" in message
+    assert "BONGO" in message
+    assert "input must have at least one row" in bad(write_input(events[:0], "empty"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-partitions", "0"], "must be at least 1, but got 0"),
+        (["--num-partitions", "100001"], "must be at most 100000, but got 100001"),
+        (["--row-group-bytes", "-5"], "must be at least 1, but got -5"),
+        (["--sesion-column", "u"], "unrecognized arguments: --sesion-column u"),
+        (["--input-format", "avro"], "invalid choice: 'avro'"),
+    ],
+)
+def test_wrong_flags(capsys, flags, message):
+    needed = "--input-path a --output-path b --session-column u --timestamp-column t".split()
+    with pytest.raises(SystemExit, match="2"):
+        jrc_sort.parse_arguments([*needed, *flags])
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def files(spark):
+    return hadoop_files.HadoopFiles(spark)
+
+
+def test_publication_that_fails_puts_the_old_dataset_back(files, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("x")
+    (tmp_path / "staged").mkdir()
+    with pytest.raises(Exception, match="no-manifest|cannot rename"):
+        hadoop_files.publish(
+            files, str(tmp_path / "staged"), str(tmp_path / "no-manifest"), str(tmp_path / "out")
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "old").exists()
+
+
+def test_rename_never_moves_into_a_folder(files, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OSError, match="cannot rename .*/a to .*/b; does the target exist"):
+        files.rename(str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+def test_folder_under_a_file_cannot_be_made(files, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(Exception, match="cannot make the folder|[Nn]ot a directory"):
+        files.make_folder(str(tmp_path / "file" / "folder"))
+
+
+def test_reason_of_a_spark_error_leaves_the_stack_trace_out():
+    text = "An error occurred.\n: x.SparkException: [FAILED_READ_FILE.NO_HINT] Reading f. X\n\tat y"
+    text += "\nCaused by: z.E: [MALFORMED_RECORD_IN_PARSING] Bad.\n\tat z"
+    reason = jrc_sort.spark_reason(RuntimeError(text))
+    assert reason == "[FAILED_READ_FILE.NO_HINT] Reading f. X; [MALFORMED_RECORD_IN_PARSING] Bad."
+    plain = "An error occurred.\n: java.io.IOException: disk full\n\tat x"
+    plain += "\nCaused by: java.io.IOException: no space\n\tat y"
+    assert re.fullmatch("An error occurred.; no space", jrc_sort.spark_reason(RuntimeError(plain)))

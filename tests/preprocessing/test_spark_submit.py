@@ -1,0 +1,86 @@
+"""The script as users run it: `spark-submit preprocessing/jrc_sort.py` in a process of its own."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyspark
+import pytest
+
+from preprocessing import dataset_format
+
+FOLDER = Path(__file__).parents[2] / "preprocessing"
+SIBLINGS = ["dataset_format", "dataset_writer", "hadoop_files", "session_layout"]
+EVENTS = "user_id,time,item,ds\n007,3,a,1\n7,1,b,1\n007,2,c,1\n"
+FLAGS = ["--input-format", "csv", "--session-column", "user_id", "--timestamp-column", "time"]
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Run spark-submit with `tmp_path` as working directory; returns the finished process."""
+
+    def run(script: Path, *flags: str, spark_flags: tuple[str, ...] = ()):
+        spark_submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+        settings = ["--master", "local[2]", "--conf", "spark.ui.enabled=false", *spark_flags]
+        command = [spark_submit, *settings, script, *FLAGS, *flags]
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+        )
+
+    (tmp_path / "events.csv").write_text(EVENTS)
+    return run
+
+
+def test_client_mode_needs_no_extra_flag(submit, tmp_path):
+    done = submit(
+        FOLDER / "jrc_sort.py",
+        *[
+            "--input-path",
+            "events.csv",
+            "--schema",
+            "user_id STRING, time INT, item STRING, ds INT",
+        ],
+        *["--columns-regex", "(ds)?+.+", "--output-path", "out"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sessions      2" in done.stdout
+    manifest = dataset_format.read_manifest(tmp_path / "out")
+    assert [column.name for column in manifest.schema] == ["user_id", "time", "item"]
+    assert manifest.statistics.rows == 3
+
+
+def test_siblings_can_come_by_py_files(submit, tmp_path):
+    script = tmp_path / "elsewhere" / "jrc_sort.py"
+    script.parent.mkdir()
+    shutil.copy(FOLDER / "jrc_sort.py", script)
+    shipped = ",".join(str(FOLDER / f"{name}.py") for name in SIBLINGS)
+    done = submit(
+        script,
+        *["--input-path", "events.csv", "--output-path", "out"],
+        spark_flags=("--py-files", shipped),
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = dataset_format.read_manifest(tmp_path / "out")
+    assert manifest.statistics.sessions == 1  # without --schema both keys are the number 7
+
+
+@pytest.mark.parametrize(
+    ("events", "output", "message"),
+    [
+        (EVENTS + ",4,d,1\n", "out", "column 'user_id' must have a value in every row, but 1 of 4"),
+        (EVENTS + "8,9\n", "out", "Spark failed: [FAILED_READ_FILE.NO_HINT]"),
+        (EVENTS, "events.csv", "are the same or inside one another"),
+    ],
+    ids=["null session", "malformed line", "output is input"],
+)
+def test_errors_are_one_line_and_a_nonzero_exit(submit, tmp_path, events, output, message):
+    (tmp_path / "events.csv").write_text(events)
+    script = FOLDER / "jrc_sort.py"
+    done = submit(script, "--input-path", "events.csv", "--output-path", output)
+    assert done.returncode != 0
+    (line,) = (row for row in done.stderr.splitlines() if row.startswith("jrc_sort.py: error: "))
+    assert message in line
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]

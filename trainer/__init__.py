@@ -1,0 +1,1 @@
+"""Session-aligned batches, TorchRec models, training, evaluation; started by `launch/`."""

@@ -1,0 +1,91 @@
+"""SessionBatch: one rank's part of a global batch, every session whole.
+
+B rows, S sessions, T values of id features over all rows, D width of the raw features.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+from torchrec.streamable import Pipelineable
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A batch's own place in the plan."""
+
+    epoch: int
+    step: int
+    num_steps: int
+
+    def after(self) -> tuple[int, int]:
+        """Epoch and step at which training goes on once this batch is done."""
+        if self.step + 1 == self.num_steps:
+            return self.epoch + 1, 0
+        return self.epoch, self.step + 1
+
+
+@dataclass
+class SessionBatch(Pipelineable):
+    """Rows of whole sessions, contiguous and in time order.
+
+        session_offsets   [0,       3,    5, 6]       S = 3 sessions, B = 6 rows
+        labels["click"]   [0, 1, 0, 0, 0, 1]
+        ids               user_id: [[7], [7], [7], [2], [2], [9]]
+                          tags:    [[1, 4], [], [2], [1], [3], []]
+
+    Attributes:
+        ids: id features, B rows per key (a key per feature, no row weights).
+        dense: raw features side by side, float32 [B, D].
+        labels: per label column, int64 [B] (classes) or float32 [B] (regression).
+        weights: per sample weight column, float32 [B].
+        groups: per grouping column of a metric, int64 [B].
+        session_offsets: int64 [S + 1], the first row of each session and B.
+        sessions: int64 [S], session numbers, unique over the dataset.
+        global_rows: rows of the global batch, over all ranks.
+        cursor: the batch's place in the plan.
+    """
+
+    ids: KeyedJaggedTensor
+    dense: Tensor
+    labels: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    groups: dict[str, Tensor]
+    session_offsets: Tensor
+    sessions: Tensor
+    global_rows: int
+    cursor: Cursor
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return self.dense.shape[0]
+
+    def session_of_row(self) -> Tensor:
+        """The session number of each row, int64 [B]."""
+        lengths = self.session_offsets.diff()
+        return torch.repeat_interleave(self.sessions, lengths, output_size=self.num_rows)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "SessionBatch":
+        """A copy on a device."""
+        return self._map(lambda tensor: tensor.to(device=device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "SessionBatch":
+        """A copy in page-locked memory, from which copies to CUDA are asynchronous."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the memory until a CUDA stream is done with it."""
+        self._map(lambda tensor: tensor.record_stream(stream) or tensor)
+
+    def _map(self, function: Any) -> "SessionBatch":
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor | KeyedJaggedTensor):
+                changed[field.name] = function(value)
+            elif isinstance(value, dict):
+                changed[field.name] = {key: function(tensor) for key, tensor in value.items()}
+        return replace(self, **changed)

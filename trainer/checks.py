@@ -1,0 +1,186 @@
+"""Everything that can be wrong with a config, found before work starts.
+
+check_config needs the config alone; check_data holds it against a dataset's manifest.
+"""
+
+import difflib
+import re
+
+import torch
+
+from trainer.config import ConfigError, task_towers
+from trainer.encode import DataError, check_classes
+from trainer.features import IdFeature, parse_features, used_features
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.reader import SessionDataset
+from trainer.tasks import Task, parse_tasks
+
+
+def check_config(config: EasyRecConfig) -> None:
+    """Hold the parts of a config against each other. Raises ConfigError at the first fault."""
+    _check_train_config(config)
+    for name in ("batch_size", "eval_batch_size"):
+        if config.data_config.HasField(name) and getattr(config.data_config, name) == 0:
+            raise ConfigError(f"data_config.{name} must be positive, but got: 0")
+    features = {feature.name for feature in parse_features(config)}
+    _check_sharding(config)
+    _check_feature_groups(config, features)
+    parse_tasks(config)
+    _check_relations(config)
+
+
+def _check_train_config(config: EasyRecConfig) -> None:
+    train = config.train_config
+    if not train.HasField("num_epochs") and not train.HasField("num_steps"):
+        raise ConfigError(
+            "train_config.num_epochs or train_config.num_steps must be set, but both are missing"
+        )
+    for part in ("sparse_optimizer", "dense_optimizer"):
+        if getattr(train, part).WhichOneof("optimizer") is None:
+            raise ConfigError(
+                f"train_config.{part} must name an optimizer, for instance "
+                f"`{part} {{ adam_optimizer {{ lr: 0.001 }} }}`"
+            )
+
+
+def _check_sharding(config: EasyRecConfig) -> None:
+    constraints = [config.train_config.global_embedding_constraints]
+    constraints += [entry.id_feature.embedding_constraints for entry in config.feature_configs]
+    allowed = ("table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise")
+    for name in (name for each in constraints for name in each.sharding_types):
+        if name not in allowed:
+            raise ConfigError(
+                f"embedding constraints: sharding_types must be of {', '.join(allowed)}, "
+                f"but got: `{name}`"
+            )
+
+
+def _check_feature_groups(config: EasyRecConfig, features: set[str]) -> None:
+    model = config.model_config
+    if model.WhichOneof("model") is None:
+        raise ConfigError(
+            "model_config must name a model: multi_tower, simple_multi_task or dbmtl"
+        )
+    groups = [group.group_name for group in model.feature_groups]
+    if not groups:
+        raise ConfigError("model_config.feature_groups must have at least one group, but has none")
+    for group in model.feature_groups:
+        if not group.feature_names:
+            raise ConfigError(f"feature group `{group.group_name}` must have feature_names")
+        for name in group.feature_names:
+            if name not in features:
+                near = difflib.get_close_matches(name, features, n=1)
+                hint = f"; did you mean `{near[0]}`?" if near else ""
+                raise ConfigError(
+                    f"feature group `{group.group_name}`: feature_configs has no `{name}`{hint}"
+                )
+    for tower in model.multi_tower.towers if model.HasField("multi_tower") else ():
+        if tower.input not in groups:
+            raise ConfigError(
+                f"multi_tower.towers.input must name a feature group, but got: "
+                f"`{tower.input}`; there are: {', '.join(groups)}"
+            )
+    if not model.HasField("multi_tower") and len(groups) != 1:
+        raise ConfigError(
+            f"model_config.feature_groups must have exactly one group for "
+            f"{model.WhichOneof('model')}, but got: {', '.join(groups)}"
+        )
+
+
+def _check_relations(config: EasyRecConfig) -> None:
+    earlier: list[str] = []
+    for tower in task_towers(config):
+        relations = getattr(tower, "relation_tower_names", ())
+        for name in relations:
+            if name not in earlier:
+                raise ConfigError(
+                    f"task tower `{tower.tower_name}`: relation_tower_names must name towers "
+                    f"that stand before it ({', '.join(earlier) or 'none'}), but got: `{name}`"
+                )
+        if relations and not tower.HasField("relation_mlp"):
+            raise ConfigError(
+                f"task tower `{tower.tower_name}`: relation_tower_names needs a relation_mlp"
+            )
+        earlier.append(tower.tower_name)
+
+
+# ------------------------------------------------------------------ against the dataset
+
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
+_NUMBERS = (*_INTEGERS, "float", "double", "boolean")
+
+
+def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
+    """Hold a config against a dataset: its columns, their types, its sessions, label values.
+
+    Value ranges come from Parquet's statistics; the reader checks every value again.
+
+    Raises:
+        ConfigError: a column is missing, has a wrong type, or is not the session column.
+        DataError: a label or an id is out of its range.
+    """
+    types = {column.name: column.type for column in dataset.manifest.schema}
+    where = str(dataset.path)
+    for feature in used_features(config):
+        allowed = _NUMBERS
+        if isinstance(feature, IdFeature):
+            allowed = (*_INTEGERS, "string") if feature.is_hashed else _INTEGERS
+        _check_column(types, feature.column, f"feature `{feature.name}`", allowed, where)
+    for task in parse_tasks(config):
+        _check_sessions(task, dataset, types)
+        _check_column(types, task.label, f"label of task `{task.name}`", _NUMBERS, where)
+        _check_label_range(task, dataset)
+        for name in filter(None, (task.sample_weight, task.space_indicator)):
+            _check_column(types, name, f"task `{task.name}`", _NUMBERS, where)
+        for name in task.grouping_keys:
+            if name not in types:
+                raise _no_column(name, f"grouped_auc of task `{task.name}`", types, where)
+
+
+def _check_column(
+    types: dict[str, str], name: str, role: str, allowed: tuple[str, ...], where: str
+) -> None:
+    if name not in types:
+        raise _no_column(name, role, types, where)
+    found = re.fullmatch(r"array<(\w+)>|(.*)", types[name], re.DOTALL)
+    value_type = (found[1] or found[2]) if found else ""
+    if value_type not in allowed and not value_type.startswith("decimal"):
+        raise ConfigError(
+            f"{role}: column `{name}` of {where} must hold {', '.join(allowed)} "
+            f"or lists of them, but holds: {types[name]}"
+        )
+
+
+def _no_column(name: str, role: str, types: dict[str, str], where: str) -> ConfigError:
+    near = difflib.get_close_matches(name, types, n=1)
+    hint = f"did you mean `{near[0]}`? " if near else ""
+    return ConfigError(
+        f"{role}: {where} has no column `{name}`; {hint}Its columns: {', '.join(types)}"
+    )
+
+
+def _check_sessions(task: Task, dataset: SessionDataset, types: dict[str, str]) -> None:
+    laid_out_by = dataset.manifest.session_columns
+    for name in task.session_names:
+        if name not in types:
+            raise _no_column(name, f"session_name of task `{task.name}`", types, str(dataset.path))
+        if (name,) != tuple(laid_out_by):
+            raise ConfigError(
+                f"jrc_loss of task `{task.name}`: session_name must be the session column of "
+                f"{dataset.path}, `{', '.join(laid_out_by)}`, but got: `{name}`; run "
+                f"preprocessing/jrc_sort.py with --session-column {name}, or change session_name"
+            )
+
+
+def _check_label_range(task: Task, dataset: SessionDataset) -> None:
+    known = dataset.ranges.get(task.label)
+    if known is None:
+        return
+    if known.num_nulls:
+        raise DataError(
+            f"label column `{task.label}` of {dataset.path} must have no null, "
+            f"but has {known.num_nulls}; fill or drop them"
+        )
+    if not task.is_regression:
+        for value in (known.low, known.high):
+            check_classes(torch.tensor([float(value)]), task)

@@ -1,0 +1,216 @@
+"""The pipeline config: protobuf text format with TorchEasyRec's names, read strictly.
+
+Three steps, each with its own errors:
+
+    parse_config(text)          the text follows the schema (protos/pipeline.proto)
+    edit_config(config, edits)  overrides from the command line
+    checks.check_config         the parts fit each other (checks.check_data: they fit the dataset)
+"""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+
+LOSS_NAMES = (
+    "binary_cross_entropy",
+    "softmax_cross_entropy",
+    "l2_loss",
+    "jrc_loss",
+    "binary_focal_loss",
+)
+
+
+class ConfigError(ValueError):
+    """The config is wrong; the message has the field, the rule, the value and the cure."""
+
+
+# ------------------------------------------------------------------ parsing
+
+
+def load_config(path: str | Path) -> EasyRecConfig:
+    """Read and parse a config file. Raises ConfigError (its message opens with the path)."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"pipeline_config_path must be a file, but got: {path}")
+    try:
+        return parse_config(path.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse_config(text: str) -> EasyRecConfig:
+    """Parse config text; string values may stand without quotes (`session_name: session_id`)."""
+    placeholder = re.search(r"\$\{\w+\}|^\s*\.\.\.\s*$", text, re.MULTILINE)
+    if placeholder:
+        line = text.count("\n", 0, placeholder.start()) + 1
+        found = placeholder.group().strip()
+        raise ConfigError(f"line {line}: placeholder `{found}` must be replaced by its value")
+    config = EasyRecConfig()
+    try:
+        text_format.Parse(_quote_bare_strings(text), config)
+    except text_format.ParseError as error:
+        raise ConfigError(_explain_parse_error(str(error))) from None
+    _move_tower_losses(config)
+    return config
+
+
+def _explain_parse_error(message: str) -> str:
+    """`3:5 : Message type "sessionwise.X" has no field named "y".` with the nearest names."""
+    found = re.match(r'(\d+):(\d+) : .*"([\w.]+)" has no field named "(\w+)"', message)
+    if not found:
+        place, _, reason = message.partition(" : ")
+        return f"line {place.replace(':', ', column ')}: not valid protobuf text: {reason}"
+    line, _, message_type, name = found.groups()
+    fields = list(_descriptors()[message_type].fields_by_name)
+    near = difflib.get_close_matches(name, fields, n=1)
+    cure = f"did you mean `{near[0]}`?" if near else "remove it."
+    return (
+        f"line {line}: field `{name}` of {message_type.split('.')[-1]} is unknown or not supported; "
+        f"{cure} Supported there: {', '.join(fields)}"
+    )
+
+
+def _descriptors() -> dict[str, Descriptor]:
+    """Every message type reachable from the root, by full name."""
+    found: dict[str, Descriptor] = {}
+    pending: list[Descriptor] = [EasyRecConfig.DESCRIPTOR]
+    while pending:
+        descriptor = pending.pop()
+        if descriptor.full_name not in found:
+            found[descriptor.full_name] = descriptor
+            pending += [f.message_type for f in descriptor.fields if f.message_type]
+    return found
+
+
+_STRING_FIELDS = {
+    field.name
+    for descriptor in _descriptors().values()
+    for field in descriptor.fields
+    if field.type == FieldDescriptor.TYPE_STRING
+}
+# A comment, a quoted string, or `name: word` / `name: [words]`; the first two pass untouched.
+_TOKENS = re.compile(
+    r"""\#[^\n]*
+      | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'
+      | (?P<name>\b[A-Za-z_]\w*)\s*:\s*(?P<value>[A-Za-z_/][\w./:-]*|\[[^\[\]"'\#]*\])""",
+    re.VERBOSE,
+)
+
+
+def _quote_bare_strings(text: str) -> str:
+    """Put quotes around bare words, where the field is a string; line numbers stay."""
+
+    def quote(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        if name not in _STRING_FIELDS:
+            return match.group()
+        head = match.group()[: -len(value)]
+        if value.startswith("["):
+            return head + re.sub(r"[^\s,\[\]]+", lambda word: f'"{word.group()}"', value)
+        return f'{head}"{value}"'
+
+    return _TOKENS.sub(quote, text)
+
+
+def _move_tower_losses(config: EasyRecConfig) -> None:
+    """A loss that stands in a task tower itself joins the tower's `losses`."""
+    for tower in task_towers(config):
+        for name in LOSS_NAMES:
+            if tower.HasField(name):
+                getattr(tower.losses.add(), name).CopyFrom(getattr(tower, name))
+                tower.ClearField(name)
+
+
+def task_towers(config: EasyRecConfig) -> Any:
+    """The task towers of a multi-task model; empty for a single-task one."""
+    kind = config.model_config.WhichOneof("model")
+    model = getattr(config.model_config, kind) if kind else None
+    return getattr(model, "task_towers", ())
+
+
+# ------------------------------------------------------------------ overrides
+
+
+def edit_config(config: EasyRecConfig, edits: str | dict[str, Any]) -> None:
+    """Set fields by path, in place: {"train_config.num_epochs": 2, "feature_configs[0]...": 8}."""
+    if isinstance(edits, str):
+        try:
+            edits = json.loads(edits)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"edit_config_json must be a JSON object: {error}") from None
+    if not isinstance(edits, dict):
+        raise ConfigError(f"edit_config_json must be a JSON object, but got: {edits!r}")
+    for path, value in edits.items():
+        _set_field(config, path, value)
+
+
+def _set_field(config: Message, path: str, value: Any) -> None:
+    message: Any = config
+    *parents, last = path.split(".")
+    for part in parents:
+        message = _step_into(message, part, path)
+    if last.endswith("]"):
+        container, index = _indexed(message, last, path)
+        _assign(lambda v: container.__setitem__(index, v), value, path)
+        return
+    field = message.DESCRIPTOR.fields_by_name.get(last)
+    if field is None:
+        names = ", ".join(message.DESCRIPTOR.fields_by_name)
+        raise ConfigError(f"edit_config_json: `{path}`: no field `{last}`; there are: {names}")
+    if field.message_type is not None:
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"edit_config_json: `{path}` is a message; name one of its fields: "
+                f"{', '.join(field.message_type.fields_by_name)}"
+            )
+        for key, inner in value.items():
+            _set_field(config, f"{path}.{key}", inner)
+        if not value:
+            getattr(message, last).SetInParent()
+    elif field.is_repeated:
+        if not isinstance(value, list):
+            raise ConfigError(f"edit_config_json: `{path}` must be a list, but got: {value!r}")
+        _assign(lambda v: getattr(message, last).extend(v), value, path, message, last)
+    else:
+        if field.enum_type is not None and isinstance(value, str):
+            number = field.enum_type.values_by_name.get(value)
+            value = number.number if number else value
+        _assign(lambda v: setattr(message, last, v), value, path)
+
+
+def _assign(set_value: Any, value: Any, path: str, message: Any = None, clear: str = "") -> None:
+    try:
+        if clear:
+            message.ClearField(clear)
+        set_value(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"edit_config_json: `{path}` cannot be {value!r}: {error}") from None
+
+
+def _step_into(message: Any, part: str, path: str) -> Any:
+    if part.endswith("]"):
+        container, index = _indexed(message, part, path)
+        return container[index]
+    field = message.DESCRIPTOR.fields_by_name.get(part)
+    if field is None or field.message_type is None or field.is_repeated:
+        raise ConfigError(f"edit_config_json: `{path}`: `{part}` is not a message to step into")
+    return getattr(message, part)
+
+
+def _indexed(message: Any, part: str, path: str) -> tuple[Any, int]:
+    found = re.fullmatch(r"(\w+)\[(\d+)\]", part)
+    container = getattr(message, found[1], None) if found else None
+    if found is None or container is None or isinstance(container, str | Message):
+        raise ConfigError(f"edit_config_json: `{path}`: `{part}` is not an indexed field")
+    index = int(found[2])
+    if index >= len(container):
+        raise ConfigError(f"edit_config_json: `{path}`: index {index} of {len(container)}")
+    return container, index

@@ -1,0 +1,142 @@
+"""Sharded embedding tables and data-parallel dense parameters, with their optimizers (TorchRec)."""
+
+import logging
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
+from torchrec.optim import optimizers as fused
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.optimizers import in_backward_optimizer_filter
+from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+from trainer.config import ConfigError
+from trainer.features import IdFeature, used_features
+from trainer.models import build_model
+from trainer.objective import Objective
+from trainer.protos import pipeline_pb2 as pb
+from trainer.tasks import Task
+
+INIT_CHUNK_ROWS = 1 << 14
+# Without a choice in the config. data_parallel tables have no fused optimizer, and checks.py
+# refuses them; these two load from each other's checkpoints at any world size.
+SHARDING_TYPES = ["table_wise", "row_wise"]
+
+_FUSED: dict[str, Any] = {
+    "sgd_optimizer": fused.SGD,
+    "adagrad_optimizer": fused.Adagrad,
+    "adam_optimizer": fused.Adam,
+    "rowwise_adagrad_optimizer": RowWiseAdagrad,
+}
+CPU_FUSED = ("sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer")
+_DENSE: dict[str, Any] = {
+    "sgd_optimizer": torch.optim.SGD,
+    "adagrad_optimizer": torch.optim.Adagrad,
+    "adam_optimizer": torch.optim.Adam,
+    "adamw_optimizer": torch.optim.AdamW,
+}
+
+
+def build_parallel(
+    config: pb.EasyRecConfig, tasks: list[Task], device: torch.device
+) -> tuple[DistributedModelParallel, CombinedOptimizer]:
+    """The sharded model over all ranks and the optimizer of its dense and sparse parameters.
+
+    Parameters start from `train_config.seed` alone: every world size starts from the same values.
+    """
+    seed = config.train_config.seed
+    torch.manual_seed(seed)
+    click_model = build_model(config, tasks)
+    click_model.net.to(device)
+    objective = Objective(click_model, tasks, config.model_config.use_pareto_loss_weight)
+    sparse = config.train_config.sparse_optimizer
+    tables = click_model.inputs.embeddings
+    if tables is not None:
+        kind, kwargs = _optimizer_kwargs(sparse)
+        if device.type == "cpu" and kind not in CPU_FUSED:
+            raise ConfigError(
+                f"train_config.sparse_optimizer: FBGEMM has no {kind} for the CPU; "
+                f"there are {', '.join(CPU_FUSED)}"
+            )
+        apply_optimizer_in_backward(_FUSED[kind], tables.parameters(), kwargs)
+    sharders: list[Any] = [EmbeddingBagCollectionSharder()]
+    model = DistributedModelParallel(
+        objective, device=device, plan=_sharding_plan(config, objective, sharders), sharders=sharders
+    )
+    if tables is not None:
+        _init_tables(model, tables, seed)
+    kind, kwargs = _optimizer_kwargs(config.train_config.dense_optimizer)
+    dense = dict(in_backward_optimizer_filter(model.named_parameters()))
+    dense_optimizer = KeyedOptimizerWrapper(dense, lambda params: _DENSE[kind](params, **kwargs))
+    return model, CombinedOptimizer([model.fused_optimizer, dense_optimizer])
+
+
+def _sharding_plan(config: pb.EasyRecConfig, objective: nn.Module, sharders: list[Any]) -> Any:
+    """TorchRec's planner, with the config's constraints; the same plan on every rank."""
+    logging.getLogger("torchrec").setLevel(logging.ERROR)  # the planner reports at length
+    constraints = {}
+    common = config.train_config.global_embedding_constraints
+    for feature in used_features(config):
+        if isinstance(feature, IdFeature):
+            chosen = feature.constraints or common
+            constraints[feature.table] = ParameterConstraints(
+                sharding_types=list(chosen.sharding_types) or SHARDING_TYPES,
+                compute_kernels=list(chosen.compute_kernels) or None,
+            )
+    planner = EmbeddingShardingPlanner(constraints=constraints)
+    group = dist.group.WORLD
+    assert group is not None
+    try:
+        return planner.collective_plan(objective, sharders, group)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"embedding constraints: no sharding plan fits: {reason}") from error
+
+
+def _init_tables(model: nn.Module, tables: EmbeddingBagCollection, seed: int) -> None:
+    """Fill each rank's shards with uniform values that depend on (seed, table, row) alone."""
+    configs = {table.name: table for table in tables.embedding_bag_configs()}
+    for key, value in model.state_dict().items():
+        name = key.removesuffix(".weight").rsplit(".", 1)[-1]
+        if ".embedding_bags." not in f".{key}":
+            continue
+        number = list(configs).index(name)
+        if isinstance(value, ShardedTensor):
+            for shard in value.local_shards():
+                _init_shard(shard.tensor, shard.metadata.shard_offsets, configs[name], seed, number)
+        else:
+            _init_shard(value, [0, 0], configs[name], seed, number)
+
+
+def _init_shard(
+    shard: Tensor, offsets: list[int], config: EmbeddingBagConfig, seed: int, table: int
+) -> None:
+    low, high = config.get_weight_init_min(), config.get_weight_init_max()
+    first_row, first_column = offsets
+    rows, columns = shard.shape
+    generator = torch.Generator()
+    for chunk in range(first_row // INIT_CHUNK_ROWS, -(-(first_row + rows) // INIT_CHUNK_ROWS)):
+        generator.manual_seed((seed * 1_000_003 + table) * 1_000_003 + chunk)
+        values = torch.rand(INIT_CHUNK_ROWS, config.embedding_dim, generator=generator)
+        start = chunk * INIT_CHUNK_ROWS - first_row  # of the chunk, in the shard
+        keep = slice(max(-start, 0), min(INIT_CHUNK_ROWS, rows - start))
+        part = values[keep, first_column : first_column + columns] * (high - low) + low
+        with torch.no_grad():
+            shard[max(start, 0) : max(start, 0) + len(part)].copy_(part)
+
+
+def _optimizer_kwargs(config: Any) -> tuple[str, dict[str, Any]]:
+    """The kind of optimizer and its keyword arguments; beta1 and beta2 become `betas`."""
+    kind = config.WhichOneof("optimizer")
+    message = getattr(config, kind)
+    kwargs = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+    if "beta1" in kwargs and isinstance(config, pb.DenseOptimizer):
+        kwargs["betas"] = (kwargs.pop("beta1"), kwargs.pop("beta2"))
+    return kind, kwargs

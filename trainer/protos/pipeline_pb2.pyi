@@ -1,0 +1,512 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DatasetType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OdpsDataset: _ClassVar[DatasetType]
+    ParquetDataset: _ClassVar[DatasetType]
+    OdpsDatasetV1: _ClassVar[DatasetType]
+
+class FgMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FG_NONE: _ClassVar[FgMode]
+    FG_NORMAL: _ClassVar[FgMode]
+    FG_DAG: _ClassVar[FgMode]
+
+class FeatureGroupType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEEP: _ClassVar[FeatureGroupType]
+
+class JRCContrast(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OPPOSITE: _ClassVar[JRCContrast]
+    SESSION: _ClassVar[JRCContrast]
+OdpsDataset: DatasetType
+ParquetDataset: DatasetType
+OdpsDatasetV1: DatasetType
+FG_NONE: FgMode
+FG_NORMAL: FgMode
+FG_DAG: FgMode
+DEEP: FeatureGroupType
+OPPOSITE: JRCContrast
+SESSION: JRCContrast
+
+class EasyRecConfig(_message.Message):
+    __slots__ = ("train_input_path", "eval_input_path", "model_dir", "train_config", "eval_config", "data_config", "feature_configs", "model_config")
+    TRAIN_INPUT_PATH_FIELD_NUMBER: _ClassVar[int]
+    EVAL_INPUT_PATH_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIR_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    EVAL_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    DATA_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_CONFIGS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    train_input_path: str
+    eval_input_path: str
+    model_dir: str
+    train_config: TrainConfig
+    eval_config: EvalConfig
+    data_config: DataConfig
+    feature_configs: _containers.RepeatedCompositeFieldContainer[FeatureConfig]
+    model_config: ModelConfig
+    def __init__(self, train_input_path: _Optional[str] = ..., eval_input_path: _Optional[str] = ..., model_dir: _Optional[str] = ..., train_config: _Optional[_Union[TrainConfig, _Mapping]] = ..., eval_config: _Optional[_Union[EvalConfig, _Mapping]] = ..., data_config: _Optional[_Union[DataConfig, _Mapping]] = ..., feature_configs: _Optional[_Iterable[_Union[FeatureConfig, _Mapping]]] = ..., model_config: _Optional[_Union[ModelConfig, _Mapping]] = ...) -> None: ...
+
+class TrainConfig(_message.Message):
+    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed")
+    SPARSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    DENSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    NUM_EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    SAVE_CHECKPOINTS_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LOG_STEP_COUNT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    USE_TENSORBOARD_FIELD_NUMBER: _ClassVar[int]
+    KEEP_CHECKPOINT_MAX_FIELD_NUMBER: _ClassVar[int]
+    GLOBAL_EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    sparse_optimizer: SparseOptimizer
+    dense_optimizer: DenseOptimizer
+    num_steps: int
+    num_epochs: int
+    save_checkpoints_steps: int
+    log_step_count_steps: int
+    use_tensorboard: bool
+    keep_checkpoint_max: int
+    global_embedding_constraints: ParameterConstraints
+    seed: int
+    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class EvalConfig(_message.Message):
+    __slots__ = ("num_steps",)
+    NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    num_steps: int
+    def __init__(self, num_steps: _Optional[int] = ...) -> None: ...
+
+class ParameterConstraints(_message.Message):
+    __slots__ = ("sharding_types", "compute_kernels")
+    SHARDING_TYPES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_KERNELS_FIELD_NUMBER: _ClassVar[int]
+    sharding_types: _containers.RepeatedScalarFieldContainer[str]
+    compute_kernels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sharding_types: _Optional[_Iterable[str]] = ..., compute_kernels: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SparseOptimizer(_message.Message):
+    __slots__ = ("sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "rowwise_adagrad_optimizer", "constant_learning_rate")
+    SGD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAGRAD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAM_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ROWWISE_ADAGRAD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    sgd_optimizer: FusedSGDOptimizer
+    adagrad_optimizer: FusedAdagradOptimizer
+    adam_optimizer: FusedAdamOptimizer
+    rowwise_adagrad_optimizer: FusedRowWiseAdagradOptimizer
+    constant_learning_rate: ConstantLR
+    def __init__(self, sgd_optimizer: _Optional[_Union[FusedSGDOptimizer, _Mapping]] = ..., adagrad_optimizer: _Optional[_Union[FusedAdagradOptimizer, _Mapping]] = ..., adam_optimizer: _Optional[_Union[FusedAdamOptimizer, _Mapping]] = ..., rowwise_adagrad_optimizer: _Optional[_Union[FusedRowWiseAdagradOptimizer, _Mapping]] = ..., constant_learning_rate: _Optional[_Union[ConstantLR, _Mapping]] = ...) -> None: ...
+
+class DenseOptimizer(_message.Message):
+    __slots__ = ("sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "adamw_optimizer", "constant_learning_rate")
+    SGD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAGRAD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAM_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAMW_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    sgd_optimizer: SGDOptimizer
+    adagrad_optimizer: AdagradOptimizer
+    adam_optimizer: AdamOptimizer
+    adamw_optimizer: AdamWOptimizer
+    constant_learning_rate: ConstantLR
+    def __init__(self, sgd_optimizer: _Optional[_Union[SGDOptimizer, _Mapping]] = ..., adagrad_optimizer: _Optional[_Union[AdagradOptimizer, _Mapping]] = ..., adam_optimizer: _Optional[_Union[AdamOptimizer, _Mapping]] = ..., adamw_optimizer: _Optional[_Union[AdamWOptimizer, _Mapping]] = ..., constant_learning_rate: _Optional[_Union[ConstantLR, _Mapping]] = ...) -> None: ...
+
+class FusedSGDOptimizer(_message.Message):
+    __slots__ = ("lr",)
+    LR_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    def __init__(self, lr: _Optional[float] = ...) -> None: ...
+
+class FusedAdagradOptimizer(_message.Message):
+    __slots__ = ("lr",)
+    LR_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    def __init__(self, lr: _Optional[float] = ...) -> None: ...
+
+class FusedAdamOptimizer(_message.Message):
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    BETA1_FIELD_NUMBER: _ClassVar[int]
+    BETA2_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
+
+class FusedRowWiseAdagradOptimizer(_message.Message):
+    __slots__ = ("lr", "weight_decay")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    weight_decay: float
+    def __init__(self, lr: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
+
+class SGDOptimizer(_message.Message):
+    __slots__ = ("lr", "momentum", "weight_decay", "dampening", "nesterov")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    MOMENTUM_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    DAMPENING_FIELD_NUMBER: _ClassVar[int]
+    NESTEROV_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    momentum: float
+    weight_decay: float
+    dampening: float
+    nesterov: bool
+    def __init__(self, lr: _Optional[float] = ..., momentum: _Optional[float] = ..., weight_decay: _Optional[float] = ..., dampening: _Optional[float] = ..., nesterov: bool = ...) -> None: ...
+
+class AdagradOptimizer(_message.Message):
+    __slots__ = ("lr", "weight_decay", "initial_accumulator_value", "eps")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_ACCUMULATOR_VALUE_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    weight_decay: float
+    initial_accumulator_value: float
+    eps: float
+    def __init__(self, lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., initial_accumulator_value: _Optional[float] = ..., eps: _Optional[float] = ...) -> None: ...
+
+class AdamOptimizer(_message.Message):
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "eps", "amsgrad")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    BETA1_FIELD_NUMBER: _ClassVar[int]
+    BETA2_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    AMSGRAD_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+    eps: float
+    amsgrad: bool
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., eps: _Optional[float] = ..., amsgrad: bool = ...) -> None: ...
+
+class AdamWOptimizer(_message.Message):
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "eps", "amsgrad")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    BETA1_FIELD_NUMBER: _ClassVar[int]
+    BETA2_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    AMSGRAD_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+    eps: float
+    amsgrad: bool
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., eps: _Optional[float] = ..., amsgrad: bool = ...) -> None: ...
+
+class ConstantLR(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DataConfig(_message.Message):
+    __slots__ = ("batch_size", "dataset_type", "fg_mode", "label_fields", "sample_weight_fields", "num_workers", "pin_memory", "eval_batch_size", "drop_remainder", "shuffle")
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATASET_TYPE_FIELD_NUMBER: _ClassVar[int]
+    FG_MODE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_WEIGHT_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    PIN_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    EVAL_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DROP_REMAINDER_FIELD_NUMBER: _ClassVar[int]
+    SHUFFLE_FIELD_NUMBER: _ClassVar[int]
+    batch_size: int
+    dataset_type: DatasetType
+    fg_mode: FgMode
+    label_fields: _containers.RepeatedScalarFieldContainer[str]
+    sample_weight_fields: _containers.RepeatedScalarFieldContainer[str]
+    num_workers: int
+    pin_memory: bool
+    eval_batch_size: int
+    drop_remainder: bool
+    shuffle: bool
+    def __init__(self, batch_size: _Optional[int] = ..., dataset_type: _Optional[_Union[DatasetType, str]] = ..., fg_mode: _Optional[_Union[FgMode, str]] = ..., label_fields: _Optional[_Iterable[str]] = ..., sample_weight_fields: _Optional[_Iterable[str]] = ..., num_workers: _Optional[int] = ..., pin_memory: bool = ..., eval_batch_size: _Optional[int] = ..., drop_remainder: bool = ..., shuffle: bool = ...) -> None: ...
+
+class FeatureConfig(_message.Message):
+    __slots__ = ("id_feature", "raw_feature")
+    ID_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    RAW_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    id_feature: IdFeature
+    raw_feature: RawFeature
+    def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ...) -> None: ...
+
+class IdFeature(_message.Message):
+    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets", "hash_bucket_size", "pooling", "embedding_constraints")
+    FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPRESSION_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    NUM_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    HASH_BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
+    POOLING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    feature_name: str
+    expression: str
+    embedding_name: str
+    embedding_dim: int
+    num_buckets: int
+    hash_bucket_size: int
+    pooling: str
+    embedding_constraints: ParameterConstraints
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ...) -> None: ...
+
+class RawFeature(_message.Message):
+    __slots__ = ("feature_name", "expression", "value_dim", "default_value")
+    FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPRESSION_FIELD_NUMBER: _ClassVar[int]
+    VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    feature_name: str
+    expression: str
+    value_dim: int
+    default_value: str
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ...) -> None: ...
+
+class FeatureGroupConfig(_message.Message):
+    __slots__ = ("group_name", "feature_names", "group_type")
+    GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    GROUP_TYPE_FIELD_NUMBER: _ClassVar[int]
+    group_name: str
+    feature_names: _containers.RepeatedScalarFieldContainer[str]
+    group_type: FeatureGroupType
+    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ...) -> None: ...
+
+class ModelConfig(_message.Message):
+    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "use_pareto_loss_weight", "multi_tower", "simple_multi_task", "dbmtl")
+    FEATURE_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    USE_PARETO_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MULTI_TOWER_FIELD_NUMBER: _ClassVar[int]
+    SIMPLE_MULTI_TASK_FIELD_NUMBER: _ClassVar[int]
+    DBMTL_FIELD_NUMBER: _ClassVar[int]
+    feature_groups: _containers.RepeatedCompositeFieldContainer[FeatureGroupConfig]
+    num_class: int
+    losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
+    metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
+    use_pareto_loss_weight: bool
+    multi_tower: MultiTower
+    simple_multi_task: SimpleMultiTask
+    dbmtl: DBMTL
+    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ...) -> None: ...
+
+class MLP(_message.Message):
+    __slots__ = ("hidden_units", "dropout_ratio", "activation", "use_bn", "bias", "use_ln")
+    HIDDEN_UNITS_FIELD_NUMBER: _ClassVar[int]
+    DROPOUT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    USE_BN_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    USE_LN_FIELD_NUMBER: _ClassVar[int]
+    hidden_units: _containers.RepeatedScalarFieldContainer[int]
+    dropout_ratio: _containers.RepeatedScalarFieldContainer[float]
+    activation: str
+    use_bn: bool
+    bias: bool
+    use_ln: bool
+    def __init__(self, hidden_units: _Optional[_Iterable[int]] = ..., dropout_ratio: _Optional[_Iterable[float]] = ..., activation: _Optional[str] = ..., use_bn: bool = ..., bias: bool = ..., use_ln: bool = ...) -> None: ...
+
+class Tower(_message.Message):
+    __slots__ = ("input", "mlp")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    MLP_FIELD_NUMBER: _ClassVar[int]
+    input: str
+    mlp: MLP
+    def __init__(self, input: _Optional[str] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class MultiTower(_message.Message):
+    __slots__ = ("towers", "final")
+    TOWERS_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    towers: _containers.RepeatedCompositeFieldContainer[Tower]
+    final: MLP
+    def __init__(self, towers: _Optional[_Iterable[_Union[Tower, _Mapping]]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class SimpleMultiTask(_message.Message):
+    __slots__ = ("task_towers",)
+    TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    task_towers: _containers.RepeatedCompositeFieldContainer[TaskTower]
+    def __init__(self, task_towers: _Optional[_Iterable[_Union[TaskTower, _Mapping]]] = ...) -> None: ...
+
+class DBMTL(_message.Message):
+    __slots__ = ("bottom_mlp", "expert_mlp", "gate_mlp", "num_expert", "task_towers")
+    BOTTOM_MLP_FIELD_NUMBER: _ClassVar[int]
+    EXPERT_MLP_FIELD_NUMBER: _ClassVar[int]
+    GATE_MLP_FIELD_NUMBER: _ClassVar[int]
+    NUM_EXPERT_FIELD_NUMBER: _ClassVar[int]
+    TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    bottom_mlp: MLP
+    expert_mlp: MLP
+    gate_mlp: MLP
+    num_expert: int
+    task_towers: _containers.RepeatedCompositeFieldContainer[BayesTaskTower]
+    def __init__(self, bottom_mlp: _Optional[_Union[MLP, _Mapping]] = ..., expert_mlp: _Optional[_Union[MLP, _Mapping]] = ..., gate_mlp: _Optional[_Union[MLP, _Mapping]] = ..., num_expert: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[BayesTaskTower, _Mapping]]] = ...) -> None: ...
+
+class TaskTower(_message.Message):
+    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss")
+    TOWER_NAME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
+    MLP_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_WEIGHT_NAME_FIELD_NUMBER: _ClassVar[int]
+    TASK_SPACE_INDICATOR_LABEL_FIELD_NUMBER: _ClassVar[int]
+    IN_TASK_SPACE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OUT_TASK_SPACE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PARETO_MIN_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    BINARY_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    SOFTMAX_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    L2_LOSS_FIELD_NUMBER: _ClassVar[int]
+    JRC_LOSS_FIELD_NUMBER: _ClassVar[int]
+    BINARY_FOCAL_LOSS_FIELD_NUMBER: _ClassVar[int]
+    tower_name: str
+    label_name: str
+    metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
+    losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
+    num_class: int
+    mlp: MLP
+    weight: float
+    sample_weight_name: str
+    task_space_indicator_label: str
+    in_task_space_weight: float
+    out_task_space_weight: float
+    pareto_min_loss_weight: float
+    binary_cross_entropy: BinaryCrossEntropy
+    softmax_cross_entropy: SoftmaxCrossEntropy
+    l2_loss: L2Loss
+    jrc_loss: JRCLoss
+    binary_focal_loss: BinaryFocalLoss
+    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ...) -> None: ...
+
+class BayesTaskTower(_message.Message):
+    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "relation_tower_names", "relation_mlp", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss")
+    TOWER_NAME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
+    MLP_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_WEIGHT_NAME_FIELD_NUMBER: _ClassVar[int]
+    TASK_SPACE_INDICATOR_LABEL_FIELD_NUMBER: _ClassVar[int]
+    IN_TASK_SPACE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OUT_TASK_SPACE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PARETO_MIN_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RELATION_TOWER_NAMES_FIELD_NUMBER: _ClassVar[int]
+    RELATION_MLP_FIELD_NUMBER: _ClassVar[int]
+    BINARY_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    SOFTMAX_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    L2_LOSS_FIELD_NUMBER: _ClassVar[int]
+    JRC_LOSS_FIELD_NUMBER: _ClassVar[int]
+    BINARY_FOCAL_LOSS_FIELD_NUMBER: _ClassVar[int]
+    tower_name: str
+    label_name: str
+    metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
+    losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
+    num_class: int
+    mlp: MLP
+    weight: float
+    sample_weight_name: str
+    task_space_indicator_label: str
+    in_task_space_weight: float
+    out_task_space_weight: float
+    pareto_min_loss_weight: float
+    relation_tower_names: _containers.RepeatedScalarFieldContainer[str]
+    relation_mlp: MLP
+    binary_cross_entropy: BinaryCrossEntropy
+    softmax_cross_entropy: SoftmaxCrossEntropy
+    l2_loss: L2Loss
+    jrc_loss: JRCLoss
+    binary_focal_loss: BinaryFocalLoss
+    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., relation_tower_names: _Optional[_Iterable[str]] = ..., relation_mlp: _Optional[_Union[MLP, _Mapping]] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ...) -> None: ...
+
+class LossConfig(_message.Message):
+    __slots__ = ("binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss")
+    BINARY_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    SOFTMAX_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    L2_LOSS_FIELD_NUMBER: _ClassVar[int]
+    JRC_LOSS_FIELD_NUMBER: _ClassVar[int]
+    BINARY_FOCAL_LOSS_FIELD_NUMBER: _ClassVar[int]
+    binary_cross_entropy: BinaryCrossEntropy
+    softmax_cross_entropy: SoftmaxCrossEntropy
+    l2_loss: L2Loss
+    jrc_loss: JRCLoss
+    binary_focal_loss: BinaryFocalLoss
+    def __init__(self, binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ...) -> None: ...
+
+class BinaryCrossEntropy(_message.Message):
+    __slots__ = ("label_smoothing",)
+    LABEL_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    label_smoothing: float
+    def __init__(self, label_smoothing: _Optional[float] = ...) -> None: ...
+
+class SoftmaxCrossEntropy(_message.Message):
+    __slots__ = ("label_smoothing",)
+    LABEL_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    label_smoothing: float
+    def __init__(self, label_smoothing: _Optional[float] = ...) -> None: ...
+
+class L2Loss(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class JRCLoss(_message.Message):
+    __slots__ = ("session_name", "alpha", "contrast")
+    SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    session_name: str
+    alpha: float
+    contrast: JRCContrast
+    def __init__(self, session_name: _Optional[str] = ..., alpha: _Optional[float] = ..., contrast: _Optional[_Union[JRCContrast, str]] = ...) -> None: ...
+
+class BinaryFocalLoss(_message.Message):
+    __slots__ = ("gamma", "alpha")
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    gamma: float
+    alpha: float
+    def __init__(self, gamma: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
+
+class MetricConfig(_message.Message):
+    __slots__ = ("auc", "grouped_auc")
+    AUC_FIELD_NUMBER: _ClassVar[int]
+    GROUPED_AUC_FIELD_NUMBER: _ClassVar[int]
+    auc: AUC
+    grouped_auc: GroupedAUC
+    def __init__(self, auc: _Optional[_Union[AUC, _Mapping]] = ..., grouped_auc: _Optional[_Union[GroupedAUC, _Mapping]] = ...) -> None: ...
+
+class AUC(_message.Message):
+    __slots__ = ("thresholds",)
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    thresholds: int
+    def __init__(self, thresholds: _Optional[int] = ...) -> None: ...
+
+class GroupedAUC(_message.Message):
+    __slots__ = ("grouping_key",)
+    GROUPING_KEY_FIELD_NUMBER: _ClassVar[int]
+    grouping_key: str
+    def __init__(self, grouping_key: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,201 @@
+"""Tasks: what each output of a model is trained on, with its losses, weights and metrics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from losses import (
+    BinaryCrossEntropyLoss,
+    BinaryFocalLoss,
+    JRCLoss,
+    L2Loss,
+    SoftmaxCrossEntropyLoss,
+)
+from trainer.config import ConfigError, task_towers
+from trainer.protos.pipeline_pb2 import EasyRecConfig, JRCContrast, LossConfig
+
+BINARY_LOSSES = ("binary_cross_entropy", "binary_focal_loss", "jrc_loss")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One label to predict.
+
+    Weight of a row: sample weight * (in_space_weight if label[indicator] > 0 else
+    out_space_weight), normalised to a mean of one over the global batch, times `weight`.
+    """
+
+    name: str
+    label: str
+    num_class: int
+    losses: tuple[LossConfig, ...]
+    weight: float = 1.0
+    sample_weight: str | None = None
+    space_indicator: str | None = None
+    in_space_weight: float = 1.0
+    out_space_weight: float = 1.0
+    pareto_min_weight: float = 0.0
+    grouping_keys: tuple[str, ...] = ()
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the label must be 0 or 1 (and calibration and ranking can be measured)."""
+        names = [loss.WhichOneof("loss") for loss in self.losses]
+        return any(name in BINARY_LOSSES for name in names) or (
+            self.num_class == 2 and "softmax_cross_entropy" in names
+        )
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the label is a real number."""
+        return any(loss.WhichOneof("loss") == "l2_loss" for loss in self.losses)
+
+    @property
+    def session_names(self) -> set[str]:
+        """The session columns that the task's losses name."""
+        jrc = [loss.jrc_loss for loss in self.losses if loss.HasField("jrc_loss")]
+        return {loss.session_name for loss in jrc}
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Probability of a positive label, [B], from logits [B, num_class]."""
+        if self.num_class == 1:
+            return logits[:, 0].sigmoid()
+        return (logits[:, 1] - logits[:, 0]).sigmoid()
+
+
+def parse_tasks(config: EasyRecConfig) -> list[Task]:
+    """The tasks of a model. Raises ConfigError for losses, labels and weights that do not fit."""
+    labels = list(config.data_config.label_fields)
+    if not labels:
+        raise ConfigError("data_config.label_fields must name the label columns, but is empty")
+    towers = task_towers(config)
+    pareto = config.model_config.use_pareto_loss_weight
+    if towers:
+        tasks = [_tower_task(tower) for tower in towers]
+    elif config.model_config.HasField("multi_tower"):
+        model, weights = config.model_config, config.data_config.sample_weight_fields
+        tasks = [
+            Task(
+                name=labels[0],
+                label=labels[0],
+                num_class=model.num_class,
+                losses=tuple(model.losses),
+                sample_weight=weights[0] if weights else None,
+                grouping_keys=_grouping_keys(model.metrics),
+            )
+        ]
+    else:
+        raise ConfigError("model_config: a multi-task model must have task_towers, but has none")
+    for task in tasks:
+        _check_task(task, labels, list(config.data_config.sample_weight_fields))
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"tower_name must be unique, but got: {', '.join(names)}")
+    _check_pareto(tasks, pareto)
+    return tasks
+
+
+def _tower_task(tower: Any) -> Task:
+    return Task(
+        name=tower.tower_name,
+        label=tower.label_name,
+        num_class=tower.num_class,
+        losses=tuple(tower.losses),
+        weight=tower.weight,
+        sample_weight=tower.sample_weight_name or None,
+        space_indicator=tower.task_space_indicator_label or None,
+        in_space_weight=tower.in_task_space_weight,
+        out_space_weight=tower.out_task_space_weight,
+        pareto_min_weight=tower.pareto_min_loss_weight,
+        grouping_keys=_grouping_keys(tower.metrics),
+    )
+
+
+def _grouping_keys(metrics: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(m.grouped_auc.grouping_key for m in metrics if m.HasField("grouped_auc"))
+
+
+def _check_task(task: Task, labels: list[str], weights: list[str]) -> None:
+    where = f"task `{task.name}`"
+    if not task.name:
+        raise ConfigError("task_towers.tower_name must be set, but is missing")
+    for name, field in ((task.label, "label_name"), (task.space_indicator, "task_space_indicator")):
+        if name is not None and name not in labels:
+            raise ConfigError(
+                f"{where}: {field} must be one of data_config.label_fields "
+                f"({', '.join(labels)}), but got: `{name}`"
+            )
+    if task.sample_weight is not None and task.sample_weight not in weights:
+        raise ConfigError(
+            f"{where}: sample_weight_name must be one of data_config.sample_weight_fields "
+            f"({', '.join(weights) or 'none'}), but got: `{task.sample_weight}`"
+        )
+    for name in ("weight", "in_space_weight", "out_space_weight"):
+        if getattr(task, name) < 0:
+            raise ConfigError(f"{where}: {name} must be >= 0, but got: {getattr(task, name)}")
+    if not task.losses:
+        raise ConfigError(f"{where}: losses must name at least one loss, but is empty")
+    for loss in task.losses:
+        _check_loss(task, loss, where)
+    if task.is_regression and task.is_binary:
+        raise ConfigError(f"{where}: l2_loss cannot stand beside a loss for classes")
+    if task.grouping_keys and not task.is_binary:
+        raise ConfigError(f"{where}: grouped_auc needs a loss for two classes")
+
+
+def _check_loss(task: Task, loss: LossConfig, where: str) -> None:
+    kind = loss.WhichOneof("loss")
+    allowed = {
+        "binary_cross_entropy": (task.num_class in (1, 2), "1 or 2"),
+        "binary_focal_loss": (task.num_class == 1, "1"),
+        "softmax_cross_entropy": (task.num_class > 1, "above 1"),
+        "l2_loss": (task.num_class == 1, "1"),
+        "jrc_loss": (task.num_class == 2, "2"),
+    }
+    if kind is None:
+        raise ConfigError(f"{where}: each `losses` must name a loss, but one is empty")
+    fits, rule = allowed[kind]
+    if not fits:
+        raise ConfigError(
+            f"{where}: num_class must be {rule} with {kind}, but got: {task.num_class}"
+        )
+    if kind == "jrc_loss" and not loss.jrc_loss.session_name:
+        raise ConfigError(f"{where}: jrc_loss needs a session_name, the dataset's session column")
+    try:
+        build_loss(loss)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {kind}: {error}") from None
+
+
+def _check_pareto(tasks: list[Task], use_pareto: bool) -> None:
+    minima = [task.pareto_min_weight for task in tasks]
+    if any(not 0.0 <= minimum <= 1.0 for minimum in minima):
+        raise ConfigError(f"pareto_min_loss_weight must be in [0, 1], but got: {minima}")
+    if use_pareto and sum(minima) > 1.0 + 1e-6:
+        raise ConfigError(
+            f"the pareto_min_loss_weight of all towers must sum to at most 1.0, but got: "
+            f"{' + '.join(f'{m:g}' for m in minima)} = {sum(minima):g}; lower some of them"
+        )
+
+
+def build_loss(config: LossConfig) -> nn.Module:
+    """The loss module of a LossConfig, giving one value per row."""
+    kind = config.WhichOneof("loss")
+    if kind == "binary_cross_entropy":
+        smoothing = config.binary_cross_entropy.label_smoothing
+        return BinaryCrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+    if kind == "binary_focal_loss":
+        focal = config.binary_focal_loss
+        return BinaryFocalLoss(gamma=focal.gamma, alpha=focal.alpha, reduction="none")
+    if kind == "softmax_cross_entropy":
+        smoothing = config.softmax_cross_entropy.label_smoothing
+        return SoftmaxCrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+    if kind == "l2_loss":
+        return L2Loss(reduction="none")
+    if kind == "jrc_loss":
+        jrc = config.jrc_loss
+        contrast = JRCContrast.Name(jrc.contrast).lower()
+        return JRCLoss(alpha=jrc.alpha, contrast=contrast, reduction="none")
+    raise ConfigError(f"losses: unknown loss `{kind}`")

@@ -1,0 +1,267 @@
+"""The one training run: open data, build, train, checkpoint, evaluate, report.
+
+    config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics, report
+"""
+
+import itertools
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from google.protobuf import text_format
+from torch.utils.tensorboard import SummaryWriter
+
+from trainer.batch import SessionBatch
+from trainer.checkpoint import TrainState, list_checkpoints, load_checkpoint, save_checkpoint
+from trainer.checks import check_config, check_data
+from trainer.config import ConfigError
+from trainer.encode import ColumnSpec
+from trainer.evaluate import Evaluation, evaluate
+from trainer.features import used_features
+from trainer.loader import SessionLoader
+from trainer.objective import Outputs, all_reduce_sum
+from trainer.parallel import build_parallel
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.reader import SessionDataset
+from trainer.report import write_report
+from trainer.tasks import Task, parse_tasks
+
+
+@dataclass
+class LogEntry:
+    """One logged step: losses of the global batch, rows per second since the last entry."""
+
+    step: int
+    epoch: float
+    rows_per_second: float
+    losses: dict[str, float]
+    pareto_weights: list[float] | None
+
+
+class Trainer:
+    """Trains a config on the ranks of the default process group.
+
+    Raises (in the constructor, before any work): ConfigError, DataError, DatasetError.
+    """
+
+    def __init__(
+        self, config: EasyRecConfig, device: torch.device, continue_train: bool = False
+    ) -> None:
+        check_config(config)
+        # What is trained, on what.
+        self.config, self.device = config, device
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.model_dir = Path(config.model_dir)
+        self.tasks: list[Task] = parse_tasks(config)
+        self.spec = ColumnSpec(tuple(used_features(config)), tuple(self.tasks))
+        checkpoint = _checkpoint_to_continue(self.model_dir, continue_train)
+
+        # Data.
+        self.train_data = self._open(config.train_input_path)
+        self.eval_data = self._open(config.eval_input_path) if config.eval_input_path else None
+        self.state = TrainState(
+            global_step=0,
+            epoch=0,
+            step=0,
+            seed=config.train_config.seed,
+            batch_size=config.data_config.batch_size,
+            num_lanes=self.world_size,
+            dataset_fingerprint=self.train_data.manifest.fingerprint,
+        )
+
+        # Model and optimizer; both in place of the checkpoint's where there is one.
+        self.model, self.optimizer = build_parallel(config, self.tasks, device)
+        if checkpoint is not None:
+            fresh = self.state
+            self.state = load_checkpoint(checkpoint, self.model, self.optimizer)
+            _check_same_plan(self.state, fresh, self.train_data.path)
+            self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
+        self.loader = self._loader(self.train_data, self.state)
+        self._describe()
+
+        # What one sees.
+        self.history: list[LogEntry] = []
+        self.writer: SummaryWriter | None = None
+
+    # -------------------------------------------------------------- set-up
+
+    def _open(self, path: str) -> SessionDataset:
+        dataset = SessionDataset.open(path)
+        check_data(self.config, dataset)
+        return dataset
+
+    def _loader(self, dataset: SessionDataset, state: TrainState | None) -> SessionLoader:
+        """The loader of the training data (with its state) or of evaluation data (without)."""
+        data = self.config.data_config
+        eval_batch_size = data.eval_batch_size or data.batch_size
+        return SessionLoader(
+            dataset,
+            self.spec,
+            batch_size=state.batch_size if state else eval_batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            num_lanes=state.num_lanes if state else self.world_size,
+            shuffle=data.shuffle if state else False,
+            seed=state.seed if state else 0,
+            drop_remainder=data.drop_remainder if state else False,
+            read_ahead=data.num_workers > 0,
+            pin_memory=data.pin_memory and self.device.type == "cuda",
+        )
+
+    def _describe(self) -> None:
+        facts, plan = self.train_data.manifest.statistics, self.loader.plan(self.state.epoch)
+        self.say(
+            f"training on {facts.rows:,} rows of {facts.sessions:,} sessions, "
+            f"{plan.num_steps:,} steps an epoch, {self.world_size} ranks, {self.device.type}"
+        )
+        if plan.num_oversized:
+            self.say(
+                f"{plan.num_oversized:,} sessions are longer than batch_size = "
+                f"{self.state.batch_size}; each is a batch of its own on its rank"
+            )
+
+    def say(self, line: str) -> None:
+        """Print a line once, from rank 0."""
+        if self.rank == 0:
+            print(line, flush=True)
+
+    # -------------------------------------------------------------- training
+
+    def train_and_evaluate(self) -> Evaluation | None:
+        """Train to the end, save, evaluate on the evaluation data, write the report."""
+        started = time.monotonic()
+        if self.rank == 0:
+            self.model_dir.mkdir(parents=True, exist_ok=True)
+            (self.model_dir / "pipeline.config").write_text(
+                text_format.MessageToString(self.config)
+            )
+            if self.config.train_config.use_tensorboard:
+                self.writer = SummaryWriter(str(self.model_dir / "tensorboard"))
+        dist.barrier()
+        self.train()
+        checkpoint = self.save()
+        evaluation = self.evaluate()
+        if self.rank == 0:
+            report = write_report(self, evaluation, time.monotonic() - started)
+            self.say(f"checkpoint: {checkpoint}\nreport:     {report}")
+        if self.writer:
+            self.writer.close()
+        return evaluation
+
+    def train(self) -> None:
+        """Run the steps that are left: to num_epochs or num_steps, whichever comes first."""
+        config = self.config.train_config
+        max_epochs = config.num_epochs if config.HasField("num_epochs") else math.inf
+        max_steps = config.num_steps if config.HasField("num_steps") else math.inf
+        self.model.train()
+        clock, rows = time.monotonic(), 0
+        while self.state.epoch < max_epochs and self.state.global_step < max_steps:
+            for batch in self.loader.batches(self.state.epoch, self.state.step):
+                outputs = self.train_step(batch)
+                rows += batch.global_rows
+                epoch, step = batch.cursor.after()
+                self.state = replace(
+                    self.state, global_step=self.state.global_step + 1, epoch=epoch, step=step
+                )
+                done = self.state.global_step
+                if done % config.log_step_count_steps == 0:
+                    self._log(batch, outputs, rows / (time.monotonic() - clock))
+                    clock, rows = time.monotonic(), 0
+                if done % config.save_checkpoints_steps == 0:
+                    self.save()
+                if done >= max_steps:
+                    break
+
+    def train_step(self, batch: SessionBatch) -> Outputs:
+        """One step on a global batch: forward, backward (which updates the tables), update."""
+        self.optimizer.zero_grad()
+        loss, outputs = self.model(batch.to(self.device, non_blocking=True))
+        if self.device.type == "cpu" and not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss must be finite, but is {loss.item()} at epoch {batch.cursor.epoch} "
+                f"step {batch.cursor.step} on rank {self.rank}; lower the learning rate or look "
+                f"at these rows: sessions {batch.sessions[:5].tolist()} ... of "
+                f"{self.train_data.path}"
+            )
+        loss.backward()
+        self.optimizer.step()
+        return outputs
+
+    def save(self) -> Path:
+        """Write a checkpoint of this step."""
+        keep = self.config.train_config.keep_checkpoint_max
+        return save_checkpoint(self.model_dir, self.model, self.optimizer, self.state, keep)
+
+    def evaluate(self) -> Evaluation | None:
+        """Exact metrics on the evaluation data; None without any."""
+        if self.eval_data is None:
+            return None
+        loader = self._loader(self.eval_data, None)
+        limit = self.config.eval_config.num_steps or None
+        batches = itertools.islice(loader.batches(), limit)
+        evaluation = evaluate(self.model, batches, self.tasks, self.device)
+        if self.writer:
+            for task, metrics in evaluation.metrics.items():
+                for name, value in metrics.items():
+                    self.writer.add_scalar(f"eval/{task}/{name}", value, self.state.global_step)
+        return evaluation
+
+    def _log(self, batch: SessionBatch, outputs: Outputs, rows_per_second: float) -> None:
+        """Print and record a step; all ranks take part in the mean of the losses."""
+        values = torch.stack(list(outputs.losses.values())).double().cpu() / self.world_size
+        all_reduce_sum(values)
+        cursor = batch.cursor
+        entry = LogEntry(
+            step=self.state.global_step,
+            epoch=cursor.epoch + (cursor.step + 1) / cursor.num_steps,
+            rows_per_second=rows_per_second,
+            losses=dict(zip(outputs.losses, values.tolist(), strict=True)),
+            pareto_weights=None
+            if outputs.pareto_weights is None
+            else outputs.pareto_weights.tolist(),
+        )
+        self.history.append(entry)
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in entry.losses.items())
+        self.say(
+            f"step {entry.step:>7,}  epoch {entry.epoch:6.2f}  {rows_per_second:>9,.0f} rows/s  {losses}"
+        )
+        if self.writer:
+            self.writer.add_scalar("rows_per_second", rows_per_second, entry.step)
+            for name, value in entry.losses.items():
+                self.writer.add_scalar(f"loss/{name}", value, entry.step)
+            for task, weight in zip(self.tasks, entry.pareto_weights or (), strict=False):
+                self.writer.add_scalar(f"pareto_weight/{task.name}", weight, entry.step)
+
+
+def _checkpoint_to_continue(model_dir: Path, continue_train: bool) -> Path | None:
+    """The newest checkpoint, if training shall go on from it. Raises where it must not be mixed."""
+    checkpoints = list_checkpoints(model_dir)
+    if checkpoints and not continue_train:
+        raise ConfigError(
+            f"model_dir must hold no checkpoint of another run, but {model_dir} has "
+            f"{checkpoints[-1].name}; give --continue_train to go on from it, or another --model_dir"
+        )
+    return checkpoints[-1] if checkpoints else None
+
+
+def _check_same_plan(saved: TrainState, fresh: TrainState, path: Path) -> None:
+    """A checkpoint's place in the plan only holds for the data and the batches it came from."""
+    for name, cure in (
+        ("dataset_fingerprint", "train on the same dataset, or start anew in another --model_dir"),
+        ("seed", "set train_config.seed as it was"),
+        ("batch_size", "set data_config.batch_size as it was"),
+    ):
+        before, now = getattr(saved, name), getattr(fresh, name)
+        if before != now:
+            raise ConfigError(
+                f"cannot continue on {path}: {name} must be as in the checkpoint, {before}, "
+                f"but is: {now}; {cure}"
+            )
+    if saved.num_lanes % fresh.num_lanes:
+        raise ConfigError(
+            f"cannot continue with {fresh.num_lanes} ranks: the number of ranks must divide the "
+            f"{saved.num_lanes} lanes of the checkpoint's plan, so that its global batches stay"
+        )
