@@ -64,8 +64,8 @@ def sort_into_offsets(session_ids: Tensor) -> tuple[Tensor, Tensor]:
 def segment_sum(values: Tensor, segments: Segments) -> Tensor:
     """Sum of `values` [B] per segment -> [S]; 0 for an empty one.
 
-    Accumulates in float64: in float32 a session of 20 million rows comes out up to 3 times too
-    small. On CUDA the order of addition varies, by less than float32 can show.
+    Accumulates in float64: in float32 the sum of 20 million times 0.3 is 3 % wrong. On CUDA the
+    order of addition varies, which float64 keeps nearly always below what float32 can show.
     """
     return _SegmentSum.apply(values, segments.ids, segments.num_segments)
 

@@ -142,9 +142,8 @@ def jrc_rows(
         [B] losses, float64 or float32.
     """
     segments = segments_from_offsets(offsets, logits.shape[0])
-    rows: Any = _JRCRows.apply(
-        to_working_precision(logits), labels > 0.5, segments.ids, segments.num_segments, alpha, contrast
-    )
+    working = to_working_precision(logits)
+    rows: Any = _JRCRows.apply(working, labels > 0.5, *segments, alpha, contrast)
     return rows
 
 
@@ -212,8 +211,8 @@ class _JRCRows(Function):
         ranking = (1.0 - ctx.alpha) * grad_rows  # [B], r_i
         if ctx.contrast == "opposite":
             ranking = ranking * gap.sigmoid()
-        pull = raw_segment_sum(ranking, lanes, total.shape[0]) / total  # [2S]
-        pull = pull.masked_fill(total == 0, 0.0)  # no rivals, nobody to pull
+        # [2S]. 0 / 0 in a lane without rivals, which is nobody's rival lane: no row reads it below.
+        pull = raw_segment_sum(ranking, lanes, total.shape[0]) / total
         rival_grad = scaled * pull.index_select(0, rival_lanes)  # sum of r * softmax
 
         other_at = own_at ^ 1

@@ -110,7 +110,8 @@ def pareto_weights(gram: Tensor, min_weights: Tensor) -> Tensor:
     slack = (1.0 - minima.sum()).clamp(min=0.0)
     # w = c + slack * u with u in the simplex turns w' G w into u' H u for the Gram matrix H of the
     # points J' c + slack * g_k:  H = M G M' with M = 1 c' + slack * I.
-    mix = minima.expand(num_tasks, num_tasks) + slack * torch.eye(num_tasks).to(gram)
+    identity = torch.eye(num_tasks, dtype=gram.dtype, device=gram.device)
+    mix = minima.expand(num_tasks, num_tasks) + slack * identity
     shares = _shortest_convex_combination(mix @ gram @ mix.T)
     weights = minima + slack * shares
     return torch.where(gram.isfinite().all(), weights, math.nan)
@@ -128,9 +129,10 @@ def _shortest_convex_combination(gram: Tensor) -> Tensor:
     num_tasks = gram.shape[0]
     gram = _with_ridge(gram)
     size = gram.abs()
-    shares = torch.zeros_like(gram[0])
-    shares[gram.diagonal().argmin()] = 1.0  # the shortest single gradient
-    support = shares > 0
+    # Entries are chosen by comparison with `index`: indexing by a scalar would stop the host.
+    index = torch.arange(num_tasks, device=gram.device)
+    support = index == gram.diagonal().argmin()  # the shortest single gradient
+    shares = support.to(gram.dtype)
     done = torch.zeros((), dtype=torch.bool, device=gram.device)
     for _ in range(_max_rounds(num_tasks)):
         target = _affine_minimiser(gram, support)
@@ -145,12 +147,11 @@ def _shortest_convex_combination(gram: Tensor) -> Tensor:
         # Slope towards each entry, (H u)_k - u' H u, against the rounding error of its terms.
         slope = gram @ shares - shares @ gram @ shares
         noise = _ROUNDING * (size @ shares + shares @ size @ shares)
-        steepest = torch.where(support, math.inf, slope + noise).argmin()
-        grows = arrives & ~support[steepest] & ((slope + noise)[steepest] < 0)
+        fall, steepest = torch.where(support, math.inf, slope + noise).min(dim=0)
+        grows = arrives & (fall < 0)
         done = done | (arrives & ~grows)
-        if not done.is_cuda and bool(done):  # the early exit would stop the host on CUDA
+        if done.device.type == "cpu" and bool(done):  # on CUDA the look would stop the host
             break
-        index = torch.arange(num_tasks, device=gram.device)
         entering = grows & (index == steepest)
         leaving = ~arrives & (index == blocking)
         support = torch.where(done, support, (support | entering) & ~leaving)

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -34,6 +35,15 @@ WRITE_CONF = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.writeLegacyFormat": "false",
 }
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a data file holds; `key_hash` depends on the keys and place of every row."""
+
+    rows: int
+    sessions: int
+    key_hash: int
 
 
 def write_rows(laid_out: DataFrame, files: HadoopFiles, staging: str, row_group_bytes: int) -> None:
@@ -75,8 +85,8 @@ def verify_and_index(
     with _settings(files.spark, {"spark.sql.shuffle.partitions": str(len(sizes))}):
         runs = session_layout.session_runs(session_layout.placed_rows(written, keys)).persist()
         try:
-            check_rows(runs, expected.rows)
             per_file = _facts_per_file(runs)
+            check_rows(runs, per_file, expected.rows)
             write_index(runs, files, staging, list(per_file))
             statistics = _statistics(runs, expected)
         finally:
@@ -89,22 +99,22 @@ def verify_and_index(
         tie_breakers=keys.tie_breakers,
         schema=columns,
         files=tuple(
-            dataset_format.DataFile(name, row.rows, row.sessions, sizes[name])
-            for name, row in per_file.items()
+            dataset_format.DataFile(name, facts.rows, facts.sessions, sizes[name])
+            for name, facts in per_file.items()
         ),
         statistics=statistics,
         fingerprint=_fingerprint(keys, columns, per_file),
     )
 
 
-def check_rows(runs: DataFrame, expected_rows: int) -> None:
-    """Check data files as written: `runs` has all rows, each session whole, contiguous, in order.
+def check_rows(runs: DataFrame, per_file: Mapping[str, FileFacts], expected_rows: int) -> None:
+    """Check data files as written: all rows are there, each session whole, contiguous, in order.
 
     Raises:
         RuntimeError: it is not so; the message names sessions and files.
     """
-    found = runs.agg(F.sum("num_rows").alias("rows")).collect()[0].rows
     violations = session_layout.find_violations(runs)
+    found = sum(facts.rows for facts in per_file.values())
     if found != expected_rows:
         violations.insert(0, f"{expected_rows} rows were read but {found} were written")
     if violations:
@@ -133,10 +143,8 @@ def write_index(runs: DataFrame, files: HadoopFiles, staging: str, names: Sequen
         files.rename(f"{scratch}/file={name}/{parts[0]}", f"{target}/{name}")
 
 
-def check_index(index: DataFrame, per_file: Mapping[str, T.Row]) -> None:
+def check_index(index: DataFrame, per_file: Mapping[str, FileFacts]) -> None:
     """Check index files as written: each covers the rows of its data file exactly, in order.
-
-    `per_file` has `rows` and `sessions` of each data file.
 
     Raises:
         RuntimeError: an index file does not; the message names it.
@@ -155,23 +163,19 @@ def check_index(index: DataFrame, per_file: Mapping[str, T.Row]) -> None:
         .collect()
     )
     facts = {name: tuple(counts) for name, *counts in found}
-    for name, row in per_file.items():
-        if facts.get(name) != (row.rows, row.sessions, 0):
+    for name, file in per_file.items():
+        if facts.get(name) != (file.rows, file.sessions, 0):
             raise RuntimeError(
                 "verification of the written index failed, so nothing was published: "
                 f"(rows, sessions, misplaced sessions) of {name} must be "
-                f"({row.rows}, {row.sessions}, 0), but are {facts.get(name)}; run the job again"
+                f"({file.rows}, {file.sessions}, 0), but are {facts.get(name)}; run the job again"
             )
 
 
-def _facts_per_file(runs: DataFrame) -> dict[str, T.Row]:
-    """`rows`, `sessions` and `key_hash` of each file, in name order."""
-    facts = runs.groupBy("file").agg(
-        F.sum("num_rows").alias("rows"),
-        F.count(F.lit(1)).alias("sessions"),
-        F.bit_xor("key_hash").alias("key_hash"),
-    )
-    return {row.file: row for row in facts.orderBy("file").collect()}
+def _facts_per_file(runs: DataFrame) -> dict[str, FileFacts]:
+    """Facts of each data file, in name order."""
+    facts = runs.groupBy("file").agg(F.sum("num_rows"), F.count(F.lit(1)), F.bit_xor("key_hash"))
+    return {name: FileFacts(*counts) for name, *counts in sorted(facts.collect())}
 
 
 def _statistics(runs: DataFrame, facts: session_layout.InputFacts) -> dataset_format.Statistics:
@@ -192,12 +196,12 @@ def _statistics(runs: DataFrame, facts: session_layout.InputFacts) -> dataset_fo
 def _fingerprint(
     keys: session_layout.SortKeys,
     columns: Sequence[dataset_format.Column],
-    per_file: Mapping[str, T.Row],
+    per_file: Mapping[str, FileFacts],
 ) -> str:
     """SHA-256 over keys, schema, and per file its rows, sessions, and hash of keys and places."""
     schema = [[column.name, column.type] for column in columns]
-    facts = [[name, row.rows, row.sessions, row.key_hash] for name, row in per_file.items()]
-    return hashlib.sha256(json.dumps([keys.names, schema, facts]).encode()).hexdigest()
+    files = [[name, file.rows, file.sessions, file.key_hash] for name, file in per_file.items()]
+    return hashlib.sha256(json.dumps([keys.names, schema, files]).encode()).hexdigest()
 
 
 @contextmanager

@@ -13,12 +13,16 @@ same rows in the same files in the same order.
 
 Exit status: 0 published; 1 an error, with the output as it was before; 2 a wrong flag.
 
-Submit it (the sibling modules must travel along in cluster mode; elsewhere leave --py-files out):
+Submit it:
+
+    spark-submit preprocessing/jrc_sort.py --input-path events --output-path train \\
+        --session-column user_id --timestamp-column time_stamp --columns-regex '(ds)?+.+'
+
+In cluster mode the sibling modules must travel along; from the folder of this file:
 
     spark-submit --master yarn --deploy-mode cluster \\
-        --py-files preprocessing/dataset_format.py,preprocessing/dataset_writer.py,\\
-    preprocessing/hadoop_files.py,preprocessing/session_layout.py \\
-        preprocessing/jrc_sort.py --input-path hdfs:///events --output-path hdfs:///train \\
+        --py-files dataset_format.py,dataset_writer.py,hadoop_files.py,session_layout.py \\
+        jrc_sort.py --input-path hdfs:///events --output-path hdfs:///train \\
         --session-column user_id --timestamp-column time_stamp --columns-regex '(ds)?+.+'
 """
 
@@ -286,18 +290,21 @@ def spark_reason(error: Exception) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Own the Spark session around `run_job`; returns the exit status."""
     options = parse_arguments(argv)
+    report, reason = None, ""
     spark = SparkSession.builder.appName("jrc_sort").getOrCreate()
     try:
         spark.sparkContext.setLogLevel("ERROR")
-        print(run_job(spark, options))
+        report = run_job(spark, options)
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"jrc_sort.py: error: {error}", file=sys.stderr)
-        return 1
+        reason = str(error)
     except (PySparkException, Py4JError) as error:
-        print(f"jrc_sort.py: error: Spark failed: {spark_reason(error)}", file=sys.stderr)
-        return 1
+        reason = f"Spark failed: {spark_reason(error)}"
     finally:
-        spark.stop()
+        spark.stop()  # before any message, which Spark's progress bar would write over
+    if report is None:
+        print(f"jrc_sort.py: error: {reason}", file=sys.stderr)
+        return 1
+    print(report)
     return 0
 
 

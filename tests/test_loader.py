@@ -1,6 +1,5 @@
 """The loader over real files: whole sessions, every row once, exact values, resume."""
 
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa

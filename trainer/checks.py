@@ -11,6 +11,7 @@ import torch
 from trainer.config import ConfigError, task_towers
 from trainer.encode import DataError, check_classes
 from trainer.features import IdFeature, parse_features, used_features
+from trainer.models import build_model
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reader import SessionDataset
 from trainer.tasks import Task, parse_tasks
@@ -25,8 +26,10 @@ def check_config(config: EasyRecConfig) -> None:
     features = {feature.name for feature in parse_features(config)}
     _check_sharding(config)
     _check_feature_groups(config, features)
-    parse_tasks(config)
+    tasks = parse_tasks(config)
     _check_relations(config)
+    with torch.device("meta"):  # the layers check themselves; no memory is taken
+        build_model(config, tasks)
 
 
 def _check_train_config(config: EasyRecConfig) -> None:
@@ -58,9 +61,7 @@ def _check_sharding(config: EasyRecConfig) -> None:
 def _check_feature_groups(config: EasyRecConfig, features: set[str]) -> None:
     model = config.model_config
     if model.WhichOneof("model") is None:
-        raise ConfigError(
-            "model_config must name a model: multi_tower, simple_multi_task or dbmtl"
-        )
+        raise ConfigError("model_config must name a model: multi_tower, simple_multi_task or dbmtl")
     groups = [group.group_name for group in model.feature_groups]
     if not groups:
         raise ConfigError("model_config.feature_groups must have at least one group, but has none")

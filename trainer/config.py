@@ -81,7 +81,7 @@ def _explain_parse_error(message: str) -> str:
 def _descriptors() -> dict[str, Descriptor]:
     """Every message type reachable from the root, by full name."""
     found: dict[str, Descriptor] = {}
-    pending: list[Descriptor] = [EasyRecConfig.DESCRIPTOR]
+    pending: list[Any] = [EasyRecConfig.DESCRIPTOR]
     while pending:
         descriptor = pending.pop()
         if descriptor.full_name not in found:
@@ -100,7 +100,7 @@ _STRING_FIELDS = {
 _TOKENS = re.compile(
     r"""\#[^\n]*
       | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'
-      | (?P<name>\b[A-Za-z_]\w*)\s*:\s*(?P<value>[A-Za-z_/][\w./:-]*|\[[^\[\]"'\#]*\])""",
+      | (?P<name>\b[A-Za-z_]\w*)\s*:\s*(?P<value>[A-Za-z_/][\w./:=@-]*|\[[^\[\]\#]*\])""",
     re.VERBOSE,
 )
 
@@ -114,8 +114,11 @@ def _quote_bare_strings(text: str) -> str:
             return match.group()
         head = match.group()[: -len(value)]
         if value.startswith("["):
-            return head + re.sub(r"[^\s,\[\]]+", lambda word: f'"{word.group()}"', value)
+            return head + re.sub(r"""("[^"]*"|'[^']*')|([^\s,\[\]]+)""", quote_word, value)
         return f'{head}"{value}"'
+
+    def quote_word(match: re.Match[str]) -> str:
+        return match[1] or f'"{match[2]}"'
 
     return _TOKENS.sub(quote, text)
 

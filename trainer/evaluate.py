@@ -61,9 +61,7 @@ def _add_losses(losses: dict[str, float], outputs: Outputs, batch: SessionBatch)
         losses[name] = losses.get(name, 0.0) + value.item() * batch.global_rows
 
 
-def _put_losses(
-    result: dict[str, dict[str, float]], losses: dict[str, float], rows: int
-) -> None:
+def _put_losses(result: dict[str, dict[str, float]], losses: dict[str, float], rows: int) -> None:
     """Mean of each loss over all rows, under its task."""
     totals = torch.tensor(list(losses.values()), dtype=torch.float64)
     all_reduce_sum(totals)

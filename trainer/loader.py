@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -71,7 +71,9 @@ class SessionLoader:
             drop_remainder=self.drop_remainder,
         )
 
-    def batches(self, epoch: int = 0, first_step: int = 0) -> Iterator[SessionBatch]:
+    def batches(
+        self, epoch: int = 0, first_step: int = 0
+    ) -> Generator[SessionBatch, None, None]:
         """This rank's batches of an epoch, from `first_step` on."""
         plan = self.plan(epoch)
         if plan.num_steps == 0:
@@ -82,7 +84,9 @@ class SessionLoader:
         batches = self._batches(plan, epoch, first_step)
         return _in_background(batches) if self.read_ahead else batches
 
-    def _batches(self, plan: EpochPlan, epoch: int, first_step: int) -> Iterator[SessionBatch]:
+    def _batches(
+        self, plan: EpochPlan, epoch: int, first_step: int
+    ) -> Generator[SessionBatch, None, None]:
         chunks = (
             encode_rows(table, self.spec)
             for table in self.dataset.read_windows(
@@ -171,7 +175,7 @@ def _to_batch(
     )
 
 
-def _in_background(batches: Iterator[SessionBatch]) -> Iterator[SessionBatch]:
+def _in_background(batches: Iterator[SessionBatch]) -> Generator[SessionBatch, None, None]:
     """The same batches, made by a thread that keeps a few ready; its errors are raised here."""
     ready: queue.Queue[SessionBatch | BaseException | None] = queue.Queue(BATCHES_AHEAD)
     stopped = threading.Event()
@@ -190,7 +194,7 @@ def _in_background(batches: Iterator[SessionBatch]) -> Iterator[SessionBatch]:
                 if stopped.is_set():
                     return
             put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again in the training thread
+        except BaseException as error:
             put(error)
 
     thread = threading.Thread(target=work, name="session-loader", daemon=True)

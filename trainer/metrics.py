@@ -168,7 +168,8 @@ class MetricAccumulator:
 
     def reset(self) -> None:
         """Forgets all rows."""
-        self.__init__(self.task)
+        for column in (self._probs, self._labels, self._groups):
+            column.clear()
 
     def update(self, probs: Tensor, labels: Tensor, groups: Tensor) -> None:
         """Adds the rows of one batch: `probs`, `labels` and int64 `groups`, each [B].

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from losses import pareto_weights
+from losses import ParetoLossWeights
 from trainer.batch import SessionBatch
 from trainer.models import ClickModel
 from trainer.tasks import Task, build_loss
@@ -39,20 +39,16 @@ class Objective(nn.Module):
     def __init__(self, model: ClickModel, tasks: list[Task], use_pareto: bool) -> None:
         super().__init__()
         self.model, self.tasks = model, tasks
-        self.losses = nn.ModuleList(
-            nn.ModuleList(build_loss(config) for config in task.losses) for task in tasks
-        )
-        self.use_pareto = use_pareto and len(tasks) > 1
-        self.min_weights = torch.tensor(
-            [task.pareto_min_weight for task in tasks], dtype=torch.float64
-        )
+        self.losses = [[build_loss(config) for config in task.losses] for task in tasks]
+        minima = [task.pareto_min_weight for task in tasks]
+        self.pareto = ParetoLossWeights(minima) if use_pareto and len(tasks) > 1 else None
 
     def forward(self, batch: SessionBatch) -> tuple[Tensor, Outputs]:
         """The loss of the batch and its parts, detached."""
         logits, pooled = self.model(batch)
         named, per_task = self._task_losses(logits, batch)
         weights = None
-        if self.use_pareto and self.training:
+        if self.pareto is not None and self.training:
             weights = self._pareto_weights(per_task, pooled)
             loss = torch.stack(per_task) @ weights.to(per_task[0].dtype)
         else:
@@ -119,7 +115,8 @@ class Objective(nn.Module):
             embedding_gram = rows @ rows.T / world**2
             all_reduce_sum(embedding_gram)
             gram = gram + embedding_gram
-        weights = pareto_weights(gram, self.min_weights.to(gram.device))
+        assert self.pareto is not None
+        weights = self.pareto(gram)
         if world > 1:
             dist.broadcast(weights, src=0)
         return weights

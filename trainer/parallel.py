@@ -56,6 +56,8 @@ def build_parallel(
     click_model = build_model(config, tasks)
     click_model.net.to(device)
     objective = Objective(click_model, tasks, config.model_config.use_pareto_loss_weight)
+    if objective.pareto is not None:
+        objective.pareto.to(device)
     sparse = config.train_config.sparse_optimizer
     tables = click_model.inputs.embeddings
     if tables is not None:
@@ -68,7 +70,10 @@ def build_parallel(
         apply_optimizer_in_backward(_FUSED[kind], tables.parameters(), kwargs)
     sharders: list[Any] = [EmbeddingBagCollectionSharder()]
     model = DistributedModelParallel(
-        objective, device=device, plan=_sharding_plan(config, objective, sharders), sharders=sharders
+        objective,
+        device=device,
+        plan=_sharding_plan(config, objective, sharders),
+        sharders=sharders,
     )
     if tables is not None:
         _init_tables(model, tables, seed)

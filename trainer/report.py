@@ -35,7 +35,8 @@ _PAGE = """<!doctype html>
 <title>sessionwise: {title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 960px; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 960px }}
+body {{ margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
 th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #8884 }}
 th:first-child, td:first-child {{ text-align: left }}
@@ -114,9 +115,7 @@ def _metric_table(evaluation: Evaluation | None) -> str:
 
 def _calibration_figure(evaluation: Evaluation) -> "Figure":
     figure = _figure(max(len(evaluation.reliability), 1))
-    for axes, (task, table) in zip(
-        figure.axes, evaluation.reliability.items(), strict=False
-    ):
+    for axes, (task, table) in zip(figure.axes, evaluation.reliability.items(), strict=False):
         bins = [(n, p / n, y / n) for n, p, y in table if n > 0]
         most = max((n for n, _, _ in bins), default=1)
         axes.plot([1e-5, 1], [1e-5, 1], color="0.6", linewidth=1)

@@ -12,6 +12,7 @@ from losses import (
     JRCLoss,
     L2Loss,
     SoftmaxCrossEntropyLoss,
+    check_min_weights,
 )
 from trainer.config import ConfigError, task_towers
 from trainer.protos.pipeline_pb2 import EasyRecConfig, JRCContrast, LossConfig
@@ -71,7 +72,6 @@ def parse_tasks(config: EasyRecConfig) -> list[Task]:
     if not labels:
         raise ConfigError("data_config.label_fields must name the label columns, but is empty")
     towers = task_towers(config)
-    pareto = config.model_config.use_pareto_loss_weight
     if towers:
         tasks = [_tower_task(tower) for tower in towers]
     elif config.model_config.HasField("multi_tower"):
@@ -93,7 +93,11 @@ def parse_tasks(config: EasyRecConfig) -> list[Task]:
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise ConfigError(f"tower_name must be unique, but got: {', '.join(names)}")
-    _check_pareto(tasks, pareto)
+    if config.model_config.use_pareto_loss_weight:  # without it the minima have no effect
+        try:
+            check_min_weights([task.pareto_min_weight for task in tasks])
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     return tasks
 
 
@@ -167,17 +171,6 @@ def _check_loss(task: Task, loss: LossConfig, where: str) -> None:
         build_loss(loss)
     except ValueError as error:
         raise ConfigError(f"{where}: {kind}: {error}") from None
-
-
-def _check_pareto(tasks: list[Task], use_pareto: bool) -> None:
-    minima = [task.pareto_min_weight for task in tasks]
-    if any(not 0.0 <= minimum <= 1.0 for minimum in minima):
-        raise ConfigError(f"pareto_min_loss_weight must be in [0, 1], but got: {minima}")
-    if use_pareto and sum(minima) > 1.0 + 1e-6:
-        raise ConfigError(
-            f"the pareto_min_loss_weight of all towers must sum to at most 1.0, but got: "
-            f"{' + '.join(f'{m:g}' for m in minima)} = {sum(minima):g}; lower some of them"
-        )
 
 
 def build_loss(config: LossConfig) -> nn.Module:

@@ -1,6 +1,6 @@
 """The one training run: open data, build, train, checkpoint, evaluate, report.
 
-    config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics, report
+config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics, report
 """
 
 import itertools
@@ -226,7 +226,8 @@ class Trainer:
         self.history.append(entry)
         losses = "  ".join(f"{name} {value:.4f}" for name, value in entry.losses.items())
         self.say(
-            f"step {entry.step:>7,}  epoch {entry.epoch:6.2f}  {rows_per_second:>9,.0f} rows/s  {losses}"
+            f"step {entry.step:>7,}  epoch {entry.epoch:6.2f}  "
+            f"{rows_per_second:>9,.0f} rows/s  {losses}"
         )
         if self.writer:
             self.writer.add_scalar("rows_per_second", rows_per_second, entry.step)
@@ -242,7 +243,7 @@ def _checkpoint_to_continue(model_dir: Path, continue_train: bool) -> Path | Non
     if checkpoints and not continue_train:
         raise ConfigError(
             f"model_dir must hold no checkpoint of another run, but {model_dir} has "
-            f"{checkpoints[-1].name}; give --continue_train to go on from it, or another --model_dir"
+            f"{checkpoints[-1].name}; give --continue_train to go on from it, or another model_dir"
         )
     return checkpoints[-1] if checkpoints else None
 

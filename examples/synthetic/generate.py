@@ -316,7 +316,7 @@ def describe(name: str, table: pa.Table) -> str:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; unknown flags and values out of range are errors."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Make synthetic session data.", allow_abbrev=False)
     parser.add_argument("--output_path", type=Path, required=True, help="folder to make")
     parser.add_argument("--num_sessions", type=int, default=20_000)
     parser.add_argument("--mean_rows", type=float, default=10.0, help="mean rows of a session")

@@ -82,9 +82,8 @@ def build_samples(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     columns |= features.popularity_features(actions, rows)
     state = features.search_state(actions, rows, stride)
     filters = state["current_filters"].fillna("").str.split("|")
-    columns["num_filters"] = (
-        np.log1p(state["current_filters"].notna() * filters.str.len()).to_numpy() / 2.0
-    )
+    num_filters = np.where(state["current_filters"].notna(), filters.str.len(), 0)
+    columns["num_filters"] = np.log1p(num_filters) / 2.0
     for value, name in features.FILTER_FLAGS.items():
         columns[name] = np.array([value in chosen for chosen in filters], dtype=np.float64)
     keys = rows[[*KEY_COLUMNS, "start", "list", "item", "position", LABEL]]
@@ -219,7 +218,9 @@ def describe(name: str, samples: pd.DataFrame) -> str:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; unknown flags are errors."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description="Turn raw hotel search actions into click samples.", allow_abbrev=False
+    )
     parser.add_argument("--raw_path", type=Path, required=True, help="trivago_actions.parquet")
     parser.add_argument("--output_path", type=Path, required=True, help="folder to make")
     parser.add_argument(

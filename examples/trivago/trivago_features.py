@@ -211,8 +211,8 @@ def touch_features(actions: pd.DataFrame, rows: pd.DataFrame, stride: int) -> di
     touches = actions[actions["item"] != NO_ITEM]
     items = pd.Index(pd.unique(rows["item"]))
     touches = touches[touches["item"].isin(items)]
-    pair = touches["session"].to_numpy() * len(items) + items.get_indexer(touches["item"])
-    query = rows["session"].to_numpy() * len(items) + items.get_indexer(rows["item"])
+    pair = touches["session"].to_numpy() * len(items) + items.get_indexer(pd.Index(touches["item"]))
+    query = rows["session"].to_numpy() * len(items) + items.get_indexer(pd.Index(rows["item"]))
     step, now = rows["step"].to_numpy(), rows["time"].to_numpy()
     columns = {}
     for action, name in ITEM_ACTIONS.items():
@@ -324,11 +324,11 @@ def popularity_features(actions: pd.DataFrame, rows: pd.DataFrame) -> dict[str, 
     And how often this user touched the item in seconds before this session's first.
     """
     items = pd.Index(pd.unique(rows["item"]))
-    item = items.get_indexer(rows["item"])
+    item = items.get_indexer(pd.Index(rows["item"]))
     now, stride = rows["time"].to_numpy(), int(actions["time"].max()) + 2
     shown = EventLog(item, now, stride).count_before(item, now)
     known = actions[actions["item"].isin(items)]
-    known_item = items.get_indexer(known["item"])
+    known_item = items.get_indexer(pd.Index(known["item"]))
     is_click = (known["action_type"] == CLICKOUT).to_numpy()
     time = known["time"].to_numpy()
     clicks = EventLog(known_item[is_click], time[is_click], stride).count_before(item, now)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.examples.scripts import load
@@ -109,7 +110,7 @@ def test_output_is_several_files_of_one_schema(folder):
     for part in ("train", "eval"):
         files = sorted((folder / part).iterdir())
         assert [f.name for f in files] == [f"part-{i:05d}.parquet" for i in range(4)]
-        schemas = [pa.parquet.read_schema(f) for f in files]
+        schemas = [pq.read_schema(f) for f in files]
         assert all(s == schemas[0] for s in schemas)
         assert schemas[0].field("session_id").type == pa.int64()
         assert schemas[0].field("timestamp").type == pa.int64()

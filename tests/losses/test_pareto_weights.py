@@ -116,7 +116,7 @@ def test_minima_that_sum_to_one_are_the_weights(minima):
 
 
 def test_minima_from_float32_configuration_may_exceed_one_by_rounding():
-    minima = np.float32([0.4, 0.4, 0.2]).tolist()
+    minima = np.array([0.4, 0.4, 0.2], dtype=np.float32).tolist()
     assert math.fsum(minima) > 1.0
     weights = ParetoLossWeights(minima)(torch.eye(3))
     assert weights.sum().item() == pytest.approx(1.0, abs=1e-12)
@@ -136,3 +136,9 @@ def test_a_gram_matrix_that_is_not_finite_shows(bad):
 def test_the_same_input_gives_the_same_bits():
     gram, minima = make_problem(5, "random")
     assert torch.equal(pareto_weights(gram, minima), pareto_weights(gram.clone(), minima))
+
+
+def test_nothing_on_a_device_is_read_on_the_host():
+    # A meta tensor has no values: reading one raises.
+    gram = torch.ones(5, 5, dtype=torch.float64, device="meta")
+    assert pareto_weights(gram, torch.zeros(5, device="meta")).shape == (5,)

@@ -25,10 +25,9 @@ def smoothed(y: Tensor, share: float) -> Tensor:
 
 def focal_rows(logit: Tensor, y: Tensor, gamma: float, alpha: float) -> Tensor:
     p = torch.sigmoid(logit)
-    return (
-        -alpha * y * (1 - p) ** gamma * torch.log(p)
-        - (1 - alpha) * (1 - y) * p**gamma * torch.log(1 - p)
-    )
+    return -alpha * y * (1 - p) ** gamma * torch.log(p) - (1 - alpha) * (
+        1 - y
+    ) * p**gamma * torch.log(1 - p)
 
 
 # name: loss, number of logit columns (0 is [B]), number of label values, rows by formula
@@ -70,9 +69,7 @@ CASES = {
         SoftmaxCrossEntropyLoss(0.1, "none"),
         3,
         3,
-        lambda f, y: (
-            f.logsumexp(1) - 0.9 * f.gather(1, y.long()[:, None])[:, 0] - 0.1 * f.mean(1)
-        ),
+        lambda f, y: f.logsumexp(1) - 0.9 * f.gather(1, y.long()[:, None])[:, 0] - 0.1 * f.mean(1),
     ),
     "l2 [B]": (L2Loss("none"), 0, 9, lambda f, y: (f - y) ** 2),
     "l2 [B, 1]": (L2Loss("none"), 1, 9, lambda f, y: (f[:, 0] - y) ** 2),
@@ -141,9 +138,7 @@ def test_focal_is_finite_at_any_logit(gamma, dtype):
 def test_focal_has_its_true_gradient():
     logits = torch.linspace(-4, 4, 9, dtype=torch.float64, requires_grad=True)
     labels = torch.arange(9) % 2
-    assert torch.autograd.gradcheck(
-        lambda x: BinaryFocalLoss(2.0, 0.3, "none")(x, labels), logits
-    )
+    assert torch.autograd.gradcheck(lambda x: BinaryFocalLoss(2.0, 0.3, "none")(x, labels), logits)
 
 
 @cases

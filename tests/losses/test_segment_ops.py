@@ -1,6 +1,7 @@
 """Segment operations against a plain loop over sessions, with every gradient."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def loop(reduce: Callable[[Tensor], Tensor], empty: float) -> Callable[[Tensor, 
 
     def over_sessions(values: Tensor, offsets: list[int]) -> Tensor:
         results = [values.new_zeros(0)]
-        for start, end in zip(offsets, offsets[1:], strict=False):
+        for start, end in pairwise(offsets):
             some = values[start:end]
             results.append(reduce(some)[None] if end > start else values.new_full((1,), empty))
         return torch.cat(results)
@@ -106,7 +107,7 @@ def test_broadcast_is_the_transpose_of_sum(offsets):
 
 
 def test_a_long_float32_session_sums_exactly():
-    # Plain float32 accumulation stops growing near 2^24 * 0.3.
+    # Accumulated in float32 this is 3 % off.
     num_rows = 20_000_000
     segments = segments_from_offsets(torch.tensor([0, num_rows]), num_rows)
     total = segment_sum(torch.full((num_rows,), 0.3), segments)

@@ -23,7 +23,11 @@ def spark():
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[2]").appName("tests")
-    settings = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2"}
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",  # short runs: compile less
+    }
     for name, value in {**settings, **HOSTILE_DEFAULTS}.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()

@@ -76,7 +76,8 @@ def test_index_lists_all_sessions_in_file_order(dataset):
 
 
 def test_module_loads_without_pyarrow_and_numpy():
-    code = "import sys; sys.modules.update(pyarrow=None, numpy=None); import preprocessing.dataset_format"
+    code = "import sys; sys.modules.update(pyarrow=None, numpy=None)"
+    code += "; import preprocessing.dataset_format"
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
 
 
@@ -87,7 +88,7 @@ def test_file_names():
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(df.DatasetError, match="must be a folder, but there is none at .*nowhere"):
+    with pytest.raises(df.DatasetError, match=r"must be a folder, but there is none at .*nowhere"):
         df.read_manifest(tmp_path / "nowhere")
 
 
@@ -139,7 +140,7 @@ def test_empty_dataset(dataset):
     manifest = df.read_manifest(dataset)
     empty = replace(manifest, files=(), statistics=replace(manifest.statistics, rows=0, sessions=0))
     (dataset / "_manifest.json").write_text(empty.to_json())
-    with pytest.raises(df.DatasetError, match="must have at least one row, but .* is empty"):
+    with pytest.raises(df.DatasetError, match=r"must have at least one row, but .* is empty"):
         df.read_manifest(dataset)
 
 

@@ -31,4 +31,6 @@ def build_model(config: EasyRecConfig, tasks: list[Task]) -> ClickModel:
     """The model of a config, its embedding tables on the meta device."""
     kind = config.model_config.WhichOneof("model") or ""
     inputs = FeatureGroups(used_features(config), list(config.model_config.feature_groups))
-    return ClickModel(inputs, MODELS[kind](inputs.widths, getattr(config.model_config, kind), tasks))
+    return ClickModel(
+        inputs, MODELS[kind](inputs.widths, getattr(config.model_config, kind), tasks)
+    )

@@ -50,15 +50,15 @@ class DBMTL(nn.Module):
         self.relations = {t.tower_name: list(t.relation_tower_names) for t in config.task_towers}
         self.towers, self.relation_mlps = nn.ModuleDict(), nn.ModuleDict()
         self.outputs = nn.ModuleDict()
-        widths: dict[str, int] = {}
+        outputs: dict[str, int] = {}  # width of each task's last hidden layer
         for task, tower in zip(tasks, config.task_towers, strict=True):
             name = task.name
             self.towers[name], tower_width = optional_mlp(width, tower, "mlp")
-            tower_width += sum(widths[other] for other in self.relations[name])
-            self.relation_mlps[name], widths[name] = optional_mlp(
+            tower_width += sum(outputs[other] for other in self.relations[name])
+            self.relation_mlps[name], outputs[name] = optional_mlp(
                 tower_width, tower, "relation_mlp"
             )
-            self.outputs[name] = nn.Linear(widths[name], task.num_class)
+            self.outputs[name] = nn.Linear(outputs[name], task.num_class)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits per task."""

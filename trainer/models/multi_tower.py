@@ -22,9 +22,7 @@ class MultiTower(nn.Module):
         self.towers = nn.ModuleDict()
         total = 0
         for tower in config.towers:
-            self.towers[tower.input], width = optional_mlp(
-                widths[tower.input], tower, "mlp"
-            )
+            self.towers[tower.input], width = optional_mlp(widths[tower.input], tower, "mlp")
             total += width
         self.final, width = mlp(total, config.final)
         self.output = nn.Linear(width, self.task.num_class)

@@ -1,0 +1,329 @@
+"""Configs: the loss specification's snippets, strictness, overrides, checks and their messages."""
+
+import pytest
+
+from tests.configs import TWO_TASKS, two_task_config
+from trainer.checks import check_config
+from trainer.config import ConfigError, edit_config, load_config, parse_config
+from trainer.tasks import build_loss, parse_tasks
+
+# The snippets of the loss specification, as they stand there.
+SNIPPETS = {
+    "binary_cross_entropy": """
+model_config {
+    losses {
+        binary_cross_entropy {
+        }
+    }
+}
+""",
+    "binary_focal_loss": """
+model_config {
+    losses {
+        binary_focal_loss {
+            gamma: 2.0
+            alpha: 0.5
+        }
+    }
+}
+""",
+    "softmax_cross_entropy": """
+model_config {
+    losses {
+        softmax_cross_entropy {
+        }
+    }
+}
+""",
+    "l2_loss": """
+model_config {
+    losses {
+        l2_loss {
+        }
+    }
+}
+""",
+    "jrc_loss": """
+model_config {
+    losses {
+        jrc_loss {
+            session_name: session_id
+        }
+    }
+}
+""",
+}
+
+# With its placeholders, which the reader of the specification fills in.
+PARETO_SNIPPET = """
+model_config {
+    feature_groups {
+        group_name: "all"
+        feature_names: "user_id"
+        ...
+        group_type: DEEP
+    }
+    ${model_name} {
+        task_towers {
+            ...
+            ${loss_name} {}
+            pareto_min_loss_weight: 0.4
+        }
+        task_towers {
+            ...
+            losses {
+                ${loss_name} {}
+            }
+            pareto_min_loss_weight: 0.4
+        }
+    }
+    use_pareto_loss_weight: true
+}
+"""
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_snippets_of_the_specification_load_as_they_stand(name):
+    (loss,) = parse_config(SNIPPETS[name]).model_config.losses
+    assert loss.WhichOneof("loss") == name
+    build_loss(loss)
+
+
+def test_jrc_session_name_needs_no_quotes():
+    loss = parse_config(SNIPPETS["jrc_loss"]).model_config.losses[0].jrc_loss
+    assert (loss.session_name, loss.alpha) == ("session_id", 0.5)
+
+
+def test_focal_defaults_are_the_specifications():
+    loss = parse_config("model_config { losses { binary_focal_loss {} } }").model_config.losses[0]
+    assert (loss.binary_focal_loss.gamma, loss.binary_focal_loss.alpha) == (2.0, 0.5)
+
+
+@pytest.mark.parametrize("model_name", ["simple_multi_task", "dbmtl"])
+@pytest.mark.parametrize("loss_name", ["binary_cross_entropy", "binary_focal_loss"])
+def test_pareto_snippet_loads_with_its_placeholders_filled(model_name, loss_name):
+    towers = ['tower_name: "ctr" label_name: click', 'tower_name: "cvr" label_name: buy']
+    text = PARETO_SNIPPET.replace("...\n        group_type", "group_type")
+    for tower in towers:
+        text = text.replace("            ...", tower, 1)
+    text = text.replace("${model_name}", model_name).replace("${loss_name}", loss_name)
+    config = two_task_config()
+    config.ClearField("model_config")
+    config.MergeFrom(parse_config(text))
+    check_config(config)
+    tasks = parse_tasks(config)
+    assert [task.pareto_min_weight for task in tasks] == pytest.approx([0.4, 0.4])
+    assert [loss.WhichOneof("loss") for task in tasks for loss in task.losses] == [loss_name] * 2
+    assert config.model_config.use_pareto_loss_weight
+
+
+def test_unfilled_placeholders_are_named():
+    with pytest.raises(ConfigError, match=r"line 6: placeholder `\.\.\.` must be replaced"):
+        parse_config(PARETO_SNIPPET)
+    with pytest.raises(ConfigError, match=r"line 2: placeholder `\$\{model_name\}` must be"):
+        parse_config("model_config {\n ${model_name} {} }")
+
+
+def test_bare_words_are_strings_only_where_the_field_is_one():
+    config = parse_config(
+        """
+        # session_name: comment
+        train_input_path: /data/day=1/train-x  # bare path
+        data_config { label_fields: [click, "buy"] shuffle: true dataset_type: ParquetDataset }
+        feature_configs { id_feature { feature_name: "a: b" expression: user:item_id } }
+        model_config { losses { jrc_loss { session_name: s contrast: SESSION } } }
+        """
+    )
+    assert config.train_input_path == "/data/day=1/train-x"
+    assert list(config.data_config.label_fields) == ["click", "buy"]
+    assert config.data_config.shuffle is True
+    assert config.feature_configs[0].id_feature.feature_name == "a: b"
+    assert config.feature_configs[0].id_feature.expression == "user:item_id"
+    assert config.model_config.losses[0].jrc_loss.contrast == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model_config {\n losess {} }",
+            r"line 2: field `losess` of ModelConfig .* mean `losses`\?",
+        ),
+        ("zebra: 1", r"field `zebra` of EasyRecConfig is unknown or not supported; remove it"),
+        ("train_config { num_epochs: x }", r"line 1, column 28: .*Couldn't parse integer: x"),
+        ("model_config { feature_groups { group_type: WIDE } }", r"no value named WIDE"),
+        ("model_config {", r"not valid protobuf text"),
+        ("data_config { dataset_type: CsvDataset }", r"no value named CsvDataset"),
+    ],
+)
+def test_parse_errors_name_the_field_and_the_place(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(text)
+
+
+def test_a_missing_config_file_and_a_faulty_one_name_the_path(tmp_path):
+    with pytest.raises(ConfigError, match=r"pipeline_config_path must be a file, but got: .*no"):
+        load_config(tmp_path / "no")
+    (tmp_path / "bad").write_text("zebra: 1")
+    with pytest.raises(ConfigError, match=r"bad: line 1: field `zebra`"):
+        load_config(tmp_path / "bad")
+
+
+def test_edits_reach_every_kind_of_field():
+    config = two_task_config()
+    edit_config(
+        config,
+        """{"train_config.num_epochs": 7, "data_config.label_fields": ["buy"],
+            "feature_configs[0].id_feature.num_buckets": 9, "data_config.label_fields[0]": "click",
+            "data_config": {"batch_size": 5, "dataset_type": "OdpsDataset"},
+            "model_config.dbmtl.task_towers[1].losses[0].jrc_loss.contrast": "SESSION"}""",
+    )
+    assert config.train_config.num_epochs == 7
+    assert list(config.data_config.label_fields) == ["click"]
+    assert config.feature_configs[0].id_feature.num_buckets == 9
+    assert (config.data_config.batch_size, config.data_config.dataset_type) == (5, 1)
+    assert config.model_config.dbmtl.task_towers[1].losses[0].jrc_loss.contrast == 1
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ("{bad", r"edit_config_json must be a JSON object: Expecting"),
+        ("[1]", r"must be a JSON object, but got: \[1\]"),
+        ('{"train_config.epochs": 1}', r"no field `epochs`; there are: sparse_optimizer"),
+        ('{"data_config.batch_size": "a"}', r"`data_config.batch_size` cannot be 'a'"),
+        ('{"data_config.batch_size": -1}', r"cannot be -1: Value out of range"),
+        ('{"data_config.label_fields": "clk"}', r"must be a list, but got: 'clk'"),
+        ('{"feature_configs[9].id_feature.num_buckets": 1}', r"index 9 of 5"),
+        ('{"data_config": 3}', r"`data_config` is a message; name one of its fields"),
+        ('{"data_config.batch_size.x": 3}', r"`batch_size` is not a message to step into"),
+        ('{"data_config[0]": 3}', r"`data_config\[0\]` is not an indexed field"),
+    ],
+)
+def test_faulty_edits_are_named(edits, message):
+    with pytest.raises(ConfigError, match=message):
+        edit_config(two_task_config(), edits)
+
+
+TOWER = "model_config__dbmtl__task_towers[0]"
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ({f"{TOWER}__num_class": 1}, r"`ctr`: num_class must be 2 with jrc_loss, but got: 1"),
+        ({f"{TOWER}__losses[0]__jrc_loss__alpha": 1.5}, r"`ctr`: jrc_loss: alpha must be between"),
+        ({f"{TOWER}__losses[0]__jrc_loss__session_name": ""}, r"jrc_loss needs a session_name"),
+        ({f"{TOWER}__losses[0]__l2_loss": {}}, r"num_class must be 1 with l2_loss, but got: 2"),
+        ({f"{TOWER}__losses[0]__binary_focal_loss__gamma": 1}, r"must be 1 with binary_focal_loss"),
+        (
+            {f"{TOWER}__num_class": 1, f"{TOWER}__losses[0]__softmax_cross_entropy": {}},
+            r"must be above 1 with softmax_cross_entropy, but got: 1",
+        ),
+        (
+            {f"{TOWER}__num_class": 3, f"{TOWER}__losses[0]__binary_cross_entropy": {}},
+            r"must be 1 or 2 with binary_cross_entropy, but got: 3",
+        ),
+        ({f"{TOWER}__label_name": "clik"}, r"label_name must be one of .*\(click, buy\).* `clik`"),
+        ({f"{TOWER}__sample_weight_name": "w"}, r"sample_weight_fields \(none\), but got: `w`"),
+        ({f"{TOWER}__weight": -1}, r"`ctr`: weight must be >= 0, but got: -1"),
+        ({f"{TOWER}__tower_name": ""}, r"tower_name must be set"),
+        (
+            {f"{TOWER}__tower_name": "cvr"},
+            r"relation_tower_names must name towers .*got: `ctr`|unique",
+        ),
+        (
+            {
+                "model_config__use_pareto_loss_weight": True,
+                f"{TOWER}__pareto_min_loss_weight": 0.7,
+                "model_config__dbmtl__task_towers[1]__pareto_min_loss_weight": 0.6,
+            },
+            r"must sum to at most 1 over all towers, but 0\.7 \+ 0\.6 = 1\.3",
+        ),
+        (
+            {
+                "model_config__use_pareto_loss_weight": True,
+                f"{TOWER}__pareto_min_loss_weight": -0.1,
+            },
+            r"must be at least 0, but task 0 has -0\.1",
+        ),
+        ({"data_config__label_fields": []}, r"label_fields must name the label columns"),
+        ({"data_config__batch_size": 0}, r"data_config.batch_size must be positive"),
+        ({"data_config__eval_batch_size": 0}, r"data_config.eval_batch_size must be positive"),
+        ({"feature_configs[0]__id_feature__num_buckets": 0}, r"exactly one of num_buckets and"),
+        ({"feature_configs[0]__id_feature__hash_bucket_size": 9}, r"exactly one of num_buckets"),
+        ({"feature_configs[0]__id_feature__embedding_dim": 0}, r"embedding_dim must be positive"),
+        ({"feature_configs[0]__id_feature__pooling": "max"}, r"pooling must be sum or mean"),
+        ({"feature_configs[0]__id_feature__feature_name": ""}, r"feature_name must be set"),
+        ({"feature_configs[0]__id_feature__feature_name": "tags"}, r"`tags` is twice"),
+        (
+            {f"feature_configs[{i}]__id_feature__embedding_name": "same" for i in (0, 1)},
+            r"`user_id` and `item_id` share .* num_embeddings must be equal, but got: 20 and 30",
+        ),
+        ({"feature_configs[4]__raw_feature__value_dim": 0}, r"value_dim must be positive"),
+        (
+            {"feature_configs[4]__raw_feature__default_value": "x"},
+            r"default_value must be a number",
+        ),
+        (
+            {"model_config__feature_groups[0]__feature_names": ["user"]},
+            r"group `all`: feature_configs has no `user`; did you mean `user_id`",
+        ),
+        ({"model_config__feature_groups[0]__feature_names": []}, r"`all` must have feature_names"),
+        (
+            {"train_config__global_embedding_constraints__sharding_types": ["data_parallel"]},
+            r"sharding_types must be of table_wise, .*but got: `data_parallel`",
+        ),
+        (
+            {"model_config__dbmtl__task_towers[1]__relation_tower_names": ["later"]},
+            r"relation_tower_names must name towers that stand before it \(ctr\), .* `later`",
+        ),
+        (
+            {"model_config__dbmtl__bottom_mlp__dropout_ratio": [0.1, 0.2]},
+            r"dropout_ratio must have",
+        ),
+        ({"model_config__dbmtl__bottom_mlp__activation": "nn.Foo"}, r"activation must be one of"),
+        (
+            {
+                "model_config__dbmtl__bottom_mlp__use_bn": True,
+                "model_config__dbmtl__bottom_mlp__use_ln": True,
+            },
+            r"only one of use_bn and use_ln",
+        ),
+    ],
+)
+def test_faulty_configs_are_found_before_work_starts(edits, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config(two_task_config(**edits))
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        ("num_epochs: 2", r"num_epochs or train_config.num_steps must be set"),
+        (
+            "sparse_optimizer { adagrad_optimizer { lr: 0.1 } constant_learning_rate {} }",
+            r"train_config.sparse_optimizer must name an optimizer",
+        ),
+        ("losses { jrc_loss { session_name: session_id } }", r"losses must name at least one loss"),
+        ("relation_mlp { hidden_units: [8] }", r"relation_tower_names needs a relation_mlp"),
+    ],
+)
+def test_missing_parts_are_named(cut, message):
+    assert cut in TWO_TASKS
+    with pytest.raises(ConfigError, match=message):
+        check_config(parse_config(TWO_TASKS.replace(cut, "", 1)))
+
+
+def test_a_config_without_a_model_is_an_error():
+    config = two_task_config()
+    config.model_config.ClearField("dbmtl")
+    with pytest.raises(ConfigError, match="must name a model: multi_tower, simple_multi_task or"):
+        check_config(config)
+
+
+def test_two_losses_of_one_type_stand_side_by_side():
+    twice = "losses { jrc_loss { session_name: session_id } }"
+    config = parse_config(TWO_TASKS.replace(twice, twice + twice, 1))
+    check_config(config)
+    assert len(parse_tasks(config)[0].losses) == 2
