@@ -23,7 +23,9 @@ data_config {
 feature_configs { id_feature { feature_name: "user_id" num_buckets: 20 embedding_dim: 8 } }
 feature_configs { id_feature { feature_name: "item_id" num_buckets: 30 embedding_dim: 8 } }
 feature_configs { id_feature { feature_name: "city" hash_bucket_size: 50 embedding_dim: 4 } }
-feature_configs { id_feature { feature_name: "tags" num_buckets: 9 embedding_dim: 4 pooling: "mean" } }
+feature_configs {
+    id_feature { feature_name: "tags" num_buckets: 9 embedding_dim: 4 pooling: "mean" }
+}
 feature_configs { raw_feature { feature_name: "price" } }
 model_config {
     feature_groups {

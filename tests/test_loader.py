@@ -1,5 +1,6 @@
 """The loader over real files: whole sessions, every row once, exact values, resume."""
 
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,7 @@ def test_each_row_once_sessions_whole_same_steps(table, dataset, world, shuffle,
         for batch in batches:
             assert batch.num_rows <= 64 or len(batch.sessions) == 1
             offsets = batch.session_offsets.tolist()
-            found = [rows_of(batch)[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+            found = [rows_of(batch)[a:b] for a, b in itertools.pairwise(offsets)]
             for part in found:  # the very rows of one session, in their stored order
                 assert part == np.flatnonzero(session == session[part[0]]).tolist()
 

@@ -1,5 +1,7 @@
 """The plan: invariants over many indexes, lane counts and seeds."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,7 +36,7 @@ def test_every_session_is_once_in_a_lane_of_at_most_lane_rows(index, lanes, rows
     assert (np.diff(flat) >= 0).all()  # contiguous: each lane ends where the next one starts
     assert (plan.bounds[1:, 0] == plan.bounds[:-1, -1]).all()
     for step in plan.bounds:
-        for start, stop in zip(step[:-1], step[1:], strict=True):
+        for start, stop in itertools.pairwise(step):
             assert lengths[start:stop].sum() <= rows or stop - start == 1
     assert plan.rows.sum() == lengths.sum()
     assert plan.num_oversized == (lengths > rows).sum()

@@ -73,8 +73,8 @@ def _explain_parse_error(message: str) -> str:
     near = difflib.get_close_matches(name, fields, n=1)
     cure = f"did you mean `{near[0]}`?" if near else "remove it."
     return (
-        f"line {line}: field `{name}` of {message_type.split('.')[-1]} is unknown or not supported; "
-        f"{cure} Supported there: {', '.join(fields)}"
+        f"line {line}: field `{name}` of {message_type.split('.')[-1]} is unknown or not "
+        f"supported; {cure} Supported there: {', '.join(fields)}"
     )
 
 

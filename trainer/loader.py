@@ -71,9 +71,7 @@ class SessionLoader:
             drop_remainder=self.drop_remainder,
         )
 
-    def batches(
-        self, epoch: int = 0, first_step: int = 0
-    ) -> Generator[SessionBatch, None, None]:
+    def batches(self, epoch: int = 0, first_step: int = 0) -> Generator[SessionBatch, None, None]:
         """This rank's batches of an epoch, from `first_step` on."""
         plan = self.plan(epoch)
         if plan.num_steps == 0:

@@ -23,7 +23,8 @@ from trainer.tasks import Task, build_loss
 class Outputs:
     """What one batch gave.
 
-    losses: per `task/loss`, this rank's scaled value; the mean over ranks is the global batch's loss.
+    losses: per `task/loss`, this rank's scaled value; their mean over ranks is the loss of the
+        global batch.
     probabilities: per binary task, float32 [B].
     pareto_weights: float64 [K], where PE-MTL is on.
     """

@@ -4,6 +4,7 @@ A *block* is a Parquet row group together with the rest of its last session; the
 blocks, and a *window* of some blocks is in memory at a time.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ class SessionDataset:
         first, last = plan.share(rank, world_size)
         positions = _ranges(first[first_step:], last[first_step:])
         edges = np.searchsorted(positions, np.append(plan.window_starts, len(plan.order)))
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in itertools.pairwise(edges):
             if start < stop:
                 yield self.read_sessions(plan.order[positions[start:stop]], columns)
 

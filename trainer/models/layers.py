@@ -49,9 +49,10 @@ class FeatureGroups(nn.Module):
         parts = {f.name: part for f, part in zip(self.raw_features, dense, strict=True)}
         pooled = None
         if self.embeddings is not None:
-            pooled = self.embeddings(batch.ids).values()
-            ids = pooled.split([f.embedding_dim for f in self.id_features], dim=1)
-            parts |= {f.name: part for f, part in zip(self.id_features, ids, strict=True)}
+            keyed = self.embeddings(batch.ids)  # its keys stand in the order of the shards
+            pooled = keyed.values()
+            ids = pooled.split(keyed.length_per_key(), dim=1)
+            parts |= dict(zip(keyed.keys(), ids, strict=True))
         groups = {
             group: torch.cat([parts[name] for name in names], dim=1)
             for group, names in self.groups.items()
