@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 
 import torch
 import torch.distributed as dist
@@ -65,7 +66,9 @@ def start_process_group() -> torch.device:
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     args = parse_args(argv)
-    logging.getLogger("torch.fx").setLevel(logging.ERROR)  # TorchRec's tracing warns on each start
+    # TorchRec and the torch underneath it warn of each other at every start.
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
     device = start_process_group()
     try:
         trainer = Trainer(read_config(args), device, args.continue_train)

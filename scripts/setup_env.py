@@ -116,6 +116,19 @@ def set_up_java(python: Path, environ: dict[str, str]) -> Path | None:
         raise SystemExit(JAVA_HELP) from error
 
 
+# Without it Spark tells every step of its start, before a job can say how much it wants to hear.
+LOG4J = """\
+# Written by scripts/setup_env.py.
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
+"""
+
+
 def write_spark_env(python: Path, java_home: Path | None) -> None:
     """Write pyspark/conf/spark-env.sh, so that nobody has to set environment variables."""
     code = "import pyspark; print(pyspark.__path__[0])"
@@ -126,6 +139,7 @@ def write_spark_env(python: Path, java_home: Path | None) -> None:
     conf = Path(package.stdout.strip(), "conf")
     conf.mkdir(exist_ok=True)
     (conf / "spark-env.sh").write_text(text)
+    (conf / "log4j2.properties").write_text(LOG4J)
 
 
 def pip_install(python: Path, arguments: list[str]) -> None:

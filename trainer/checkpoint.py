@@ -36,13 +36,17 @@ class TrainState:
 def save_checkpoint(
     model_dir: Path, model: nn.Module, optimizer: CombinedOptimizer, state: TrainState, keep: int
 ) -> Path:
-    """Write a checkpoint with all ranks; keep the newest `keep` (0: all). Returns its folder."""
+    """Write a checkpoint with all ranks; keep the newest `keep` (0: all). Returns its folder.
+
+    A checkpoint of this step that is there already stays as it is.
+    """
     final = model_dir / f"{PREFIX}{state.global_step}"
+    if final in list_checkpoints(model_dir):
+        return final
     unfinished = model_dir / f".{final.name}.tmp"
     is_first = dist.get_rank() == 0
     if is_first:
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(final, ignore_errors=True)
     dist.barrier()
     dcp.save(_tensors(model, optimizer), checkpoint_id=str(unfinished))
     if is_first:

@@ -12,6 +12,9 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
+from torchrec.distributed.planner.storage_reservations import (
+    FixedPercentageStorageReservation,
+)
 from torchrec.optim import optimizers as fused
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
@@ -25,6 +28,7 @@ from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
 
 INIT_CHUNK_ROWS = 1 << 14
+RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches in flight
 # Without a choice in the config. data_parallel tables have no fused optimizer, and checks.py
 # refuses them; these two load from each other's checkpoints at any world size.
 SHARDING_TYPES = ["table_wise", "row_wise"]
@@ -95,7 +99,10 @@ def _sharding_plan(config: pb.EasyRecConfig, objective: nn.Module, sharders: lis
                 sharding_types=list(chosen.sharding_types) or SHARDING_TYPES,
                 compute_kernels=list(chosen.compute_kernels) or None,
             )
-    planner = EmbeddingShardingPlanner(constraints=constraints)
+    planner = EmbeddingShardingPlanner(
+        constraints=constraints,
+        storage_reservation=FixedPercentageStorageReservation(percentage=RESERVED_MEMORY_SHARE),
+    )
     group = dist.group.WORLD
     assert group is not None
     try:

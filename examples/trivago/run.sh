@@ -11,6 +11,7 @@ cd "$(dirname "$0")/../.."
 DATA=${DATA:-data/trivago}
 RUNS=${RUNS:-runs/trivago}
 RANKS=${RANKS:-2}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 say() { printf '\n== %s\n' "$*"; }
 
