@@ -56,7 +56,7 @@ def format_table(runs: dict[str, Metrics]) -> str:
     for task in dict.fromkeys(task for metrics in runs.values() for task in metrics):
         for name, metrics in runs.items():
             if task in metrics:
-                rows.append([task, name, *(f"{metrics[task][key]:.4f}" for key in COLUMNS)])
+                rows.append([task, name, *(_number(metrics[task].get(key)) for key in COLUMNS)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -66,6 +66,10 @@ def format_table(runs: dict[str, Metrics]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def pairs(values: list[str]) -> dict[str, str]:
@@ -83,6 +87,8 @@ def main() -> int:
     parser.add_argument("--dataset", help="session dataset with true probabilities")
     parser.add_argument("--truth", nargs="+", default=[], help="LABEL=PROBABILITY_COLUMN")
     args = parser.parse_args()
+    if args.truth and not args.dataset:
+        parser.error("--truth needs --dataset")
     try:
         runs = {name: run_metrics(folder) for name, folder in pairs(args.runs).items()}
         if args.truth:

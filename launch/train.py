@@ -70,19 +70,23 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
     device = start_process_group()
+    trainer = None
     try:
         trainer = Trainer(read_config(args), device, args.continue_train)
-    except ValueError as error:  # every rank finds the same fault; one says it
-        if dist.get_rank() == 0:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
-    try:
         trainer.train_and_evaluate()
-    except (ValueError, FloatingPointError) as error:
-        print(f"error on rank {dist.get_rank()}: {error}", file=sys.stderr)
-        os._exit(1)  # other ranks wait in a collective: torchrun ends them when this one is gone
+    except (ValueError, FloatingPointError, OSError) as error:
+        _tell(error, is_setup=trainer is None)
+        os._exit(1)  # other ranks may wait in a collective: torchrun ends them when this one goes
     dist.destroy_process_group()
     return 0
+
+
+def _tell(error: Exception, is_setup: bool) -> None:
+    """Every rank of a host finds the same fault in the set-up: one says it. Later, each its own."""
+    if not is_setup:
+        print(f"error on rank {dist.get_rank()}: {error}", file=sys.stderr, flush=True)
+    elif os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"error: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ eval_config {}
 data_config {
     batch_size: 48
     dataset_type: ParquetDataset
-    fg_mode: FG_NONE
+    fg_mode: FG_NORMAL
     label_fields: "click"
     label_fields: "buy"
     shuffle: true

@@ -69,6 +69,14 @@ def test_the_unedited_config_fits(dataset):
             r"grouped_auc of task `ctr`: .* has no column `nobody`",
         ),
         (
+            {f"{TOWER}__metrics[0]__grouped_auc__grouping_key": "tags"},
+            r"grouped_auc of task `ctr`: column `tags` .* must hold .*, but holds: array<bigint>",
+        ),
+        (
+            {"data_config__label_fields": ["click", "tags"], "LABEL": "tags"},
+            r"label of task `ctr`: column `tags` of .* must hold .*, but holds: array<bigint>",
+        ),
+        (
             {"feature_configs[2]__id_feature__hash_bucket_size": 0, "BUCKETS": 9},
             r"feature `city`: column `city` of .* must hold tinyint, .*, but holds: string",
         ),
@@ -110,8 +118,8 @@ def test_bad_labels_are_found_in_the_statistics_before_work(
     [
         ("click", 0.5, r"label column `click` must be 0 or 1 for jrc_loss, but has: 0.5"),
         ("click", None, r"column `click` must have no null, but has 1"),
-        ("user_id", 20, r"`user_id` must be in \[0, num_buckets = 20\), but got: 20"),
-        ("user_id", -3, r"`user_id` must be in \[0, num_buckets = 20\), but got: -3"),
+        ("user_id", 20, r"`user_id` must be in \[0, 20\), but got: 20"),
+        ("user_id", -3, r"`user_id` must be in \[0, 20\), but got: -3"),
         ("tags", [1, None], r"column `tags` must have no null inside its lists"),
         ("price", float("nan"), r"`price` must be finite, but has 1 NaN or infinite"),
         ("weight", -1.0, r"sample weight column `weight` must be >= 0, but got: -1"),
@@ -126,6 +134,28 @@ def test_the_reader_checks_every_value(table, column, value, message):
     spec = ColumnSpec(tuple(used_features(config)), tuple(parse_tasks(config)))
     with pytest.raises(DataError, match=message):
         encode_rows(with_column(table, column, values), spec)
+
+
+def test_large_integers_are_numbers(table):
+    times = [1_700_000_001 + i for i in range(table.num_rows)]
+    config = two_task_config()
+    spec = ColumnSpec(tuple(used_features(config)), tuple(parse_tasks(config)))
+    rows = encode_rows(with_column(table, "price", times), spec)
+    assert rows.dense[:, 0].tolist() == pytest.approx(times, rel=1e-7)
+
+
+def test_encoded_data_takes_ids_as_they_are(table):
+    config = two_task_config(
+        **{
+            "data_config__fg_mode": "FG_NONE",
+            "feature_configs[1]__id_feature__num_buckets": 0,
+            "feature_configs[1]__id_feature__hash_bucket_size": 30,
+            "model_config__feature_groups[0]__feature_names": ["item_id"],
+        }
+    )
+    spec = ColumnSpec(tuple(used_features(config)), tuple(parse_tasks(config)))
+    values, _ = encode_rows(table, spec).ids["item_id"]
+    assert values.tolist() == table["item_id"].to_pylist()
 
 
 def test_list_widths_of_raw_features_are_checked(table):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.configs import TWO_TASKS, two_task_config
-from trainer.checks import check_config
+from trainer.checks import check_config, check_paths
 from trainer.config import ConfigError, edit_config, load_config, parse_config
 from trainer.tasks import build_loss, parse_tasks
 
@@ -106,6 +106,7 @@ def test_pareto_snippet_loads_with_its_placeholders_filled(model_name, loss_name
     text = PARETO_SNIPPET.replace("...\n        group_type", "group_type")
     for tower in towers:
         text = text.replace("            ...", tower, 1)
+    assert "..." not in text
     text = text.replace("${model_name}", model_name).replace("${loss_name}", loss_name)
     config = two_task_config()
     config.ClearField("model_config")
@@ -127,17 +128,18 @@ def test_unfilled_placeholders_are_named():
 def test_bare_words_are_strings_only_where_the_field_is_one():
     config = parse_config(
         """
-        # session_name: comment
+        # session_name: comment, and ${placeholder} ...
         train_input_path: /data/day=1/train-x  # bare path
-        data_config { label_fields: [click, "buy"] shuffle: true dataset_type: ParquetDataset }
-        feature_configs { id_feature { feature_name: "a: b" expression: user:item_id } }
+        data_config { label_fields: [click, # x, y
+            "buy"] shuffle: true dataset_type: ParquetDataset }
+        feature_configs { id_feature { feature_name: "a: \\"b # ${c}" expression: user:item_id } }
         model_config { losses { jrc_loss { session_name: s contrast: SESSION } } }
         """
     )
     assert config.train_input_path == "/data/day=1/train-x"
     assert list(config.data_config.label_fields) == ["click", "buy"]
     assert config.data_config.shuffle is True
-    assert config.feature_configs[0].id_feature.feature_name == "a: b"
+    assert config.feature_configs[0].id_feature.feature_name == 'a: "b # ${c}'
     assert config.feature_configs[0].id_feature.expression == "user:item_id"
     assert config.model_config.losses[0].jrc_loss.contrast == 1
 
@@ -154,6 +156,7 @@ def test_bare_words_are_strings_only_where_the_field_is_one():
         ("model_config { feature_groups { group_type: WIDE } }", r"no value named WIDE"),
         ("model_config {", r"not valid protobuf text"),
         ("data_config { dataset_type: CsvDataset }", r"no value named CsvDataset"),
+        ("model_dir: runs/${DATE}", r"line 1: placeholder `\$\{DATE\}` must be replaced"),
     ],
 )
 def test_parse_errors_name_the_field_and_the_place(text, message):
@@ -197,6 +200,7 @@ def test_edits_reach_every_kind_of_field():
         ('{"feature_configs[9].id_feature.num_buckets": 1}', r"index 9 of 5"),
         ('{"data_config": 3}', r"`data_config` is a message; name one of its fields"),
         ('{"data_config.batch_size.x": 3}', r"`batch_size` is not a message to step into"),
+        ('{"data_config.batch_size[0]": 3}', r"`batch_size\[0\]` is not an indexed field"),
         ('{"data_config[0]": 3}', r"`data_config\[0\]` is not an indexed field"),
     ],
 )
@@ -206,6 +210,7 @@ def test_faulty_edits_are_named(edits, message):
 
 
 TOWER = "model_config__dbmtl__task_towers[0]"
+RELATED = "model_config__dbmtl__task_towers[1]__relation_tower_names"
 
 
 @pytest.mark.parametrize(
@@ -250,6 +255,19 @@ TOWER = "model_config__dbmtl__task_towers[0]"
         ({"data_config__label_fields": []}, r"label_fields must name the label columns"),
         ({"data_config__batch_size": 0}, r"data_config.batch_size must be positive"),
         ({"data_config__eval_batch_size": 0}, r"data_config.eval_batch_size must be positive"),
+        ({"eval_config__num_steps": 0}, r"eval_config.num_steps must be positive"),
+        ({"data_config__sample_weight_fields": ["w"]}, r"no task uses `w`; remove the field"),
+        ({"model_config__num_class": 2}, r"model_config.num_class: a multi-task model takes it"),
+        ({"model_config__dbmtl__num_expert": 2}, r"dbmtl.num_expert: without expert_mlp"),
+        ({"model_config__dbmtl__gate_mlp__hidden_units": [2]}, r"dbmtl.gate_mlp: without expert"),
+        ({f"{TOWER}__tower_name": "c.tr", RELATED: ["c.tr"]}, r"tower_name must have no dot"),
+        ({f"{TOWER}__tower_name": "keys", RELATED: ["keys"]}, r"tower_name must .* got: `keys`"),
+        ({"model_config__feature_groups[0]__group_name": "items"}, r"group_name must .* `items`"),
+        (
+            {"model_config__feature_groups[0]__feature_names": ["tags", "tags"]},
+            r"feature_names of group `all` must be unique, but `tags` is there twice",
+        ),
+        ({"feature_configs[0]__id_feature__embedding_name": "a.b"}, r"no dot, but got: a\.b"),
         ({"feature_configs[0]__id_feature__num_buckets": 0}, r"exactly one of num_buckets and"),
         ({"feature_configs[0]__id_feature__hash_bucket_size": 9}, r"exactly one of num_buckets"),
         ({"feature_configs[0]__id_feature__embedding_dim": 0}, r"embedding_dim must be positive"),
@@ -327,3 +345,66 @@ def test_two_losses_of_one_type_stand_side_by_side():
     config = parse_config(TWO_TASKS.replace(twice, twice + twice, 1))
     check_config(config)
     assert len(parse_tasks(config)[0].losses) == 2
+
+
+MULTI_TOWER = """
+    feature_groups { group_name: users feature_names: user_id }
+    multi_tower { TOWERS final { hidden_units: 4 } }
+    losses { softmax_cross_entropy {} } num_class: 2 METRICS
+"""
+
+
+@pytest.mark.parametrize(
+    ("towers", "metrics", "message"),
+    [
+        ("towers { input: all }", "", r"each feature group must be .*`users` is not"),
+        ("towers { input: all } towers { input: all }", "", r"towers.input must be unique"),
+        ("towers { input: nobody }", "", r"must name a feature group, but got: `nobody`"),
+        (
+            "towers { input: all } towers { input: users }",
+            "use_pareto_loss_weight: true",
+            r"use_pareto_loss_weight: there is one task alone",
+        ),
+        (
+            "towers { input: all } towers { input: users }",
+            "num_class: 3 metrics { auc {} }",
+            r"metrics auc and grouped_auc need a loss for two classes",
+        ),
+    ],
+)
+def test_towers_of_a_single_task_model_are_checked(towers, metrics, message):
+    config = two_task_config()
+    config.model_config.ClearField("dbmtl")
+    text = MULTI_TOWER.replace("TOWERS", towers)
+    if "num_class" in metrics:
+        text = text.replace("num_class: 2", "")
+    text = text.replace("METRICS", metrics)
+    config.MergeFrom(parse_config("model_config { " + text + " }"))
+    with pytest.raises(ConfigError, match=message):
+        check_config(config)
+
+
+def test_an_edit_of_a_loss_in_the_tower_itself_takes_effect():
+    text = TWO_TASKS.replace("losses { jrc_loss { session_name: session_id } }", JRC_INSIDE, 1)
+    config = parse_config(text)
+    edit_config(config, {"model_config.dbmtl.task_towers[0].jrc_loss.alpha": 0.9})
+    (loss,) = parse_tasks(config)[0].losses
+    assert loss.jrc_loss.alpha == pytest.approx(0.9)
+
+
+JRC_INSIDE = "jrc_loss { session_name: session_id }"
+
+
+@pytest.mark.parametrize("name", ["train_input_path", "model_dir"])
+def test_missing_paths_are_named(name):
+    config = two_task_config(train_input_path="a", model_dir="b")
+    config.ClearField(name)
+    with pytest.raises(ConfigError, match=rf"{name} must be set, by --{name} or in the config"):
+        check_paths(config)
+
+
+def test_a_model_dir_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    config = two_task_config(train_input_path="a", model_dir=str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="model_dir must be a folder, but is a file"):
+        check_paths(config)

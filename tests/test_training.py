@@ -16,7 +16,7 @@ from tests.datasets import click_table, write_dataset
 from trainer.checkpoint import list_checkpoints
 
 ROOT = Path(__file__).parent.parent
-STOP_AT = 8  # within the first epoch: resuming crosses the edge of an epoch
+STOP_AT = 10  # a logged step of the first epoch: resuming crosses the edge of an epoch
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,25 @@ def test_resume_equals_the_undisturbed_run_exactly(folder, whole, stopped):
     resumed = report(folder, "resumed")
     assert resumed["global_step"] == whole["global_step"]
     assert resumed["metrics"] == whole["metrics"]
-    rest = [entry["losses"] for entry in whole["history"] if entry["step"] > STOP_AT]
-    assert [entry["losses"] for entry in resumed["history"]] == rest
+    assert [e["losses"] for e in resumed["history"]] == [e["losses"] for e in whole["history"]]
+
+
+def test_resume_is_exact_with_dropout_and_batch_norm_at_any_step(folder):
+    edits = {
+        "model_config__dbmtl__bottom_mlp__dropout_ratio": [0.3],
+        "model_config__dbmtl__bottom_mlp__use_bn": True,
+        "train_config__seed": 2**64 - 1,
+    }
+    done = train(folder, "noisy", **edits)
+    assert done.returncode == 0, done.stderr
+    done = train(folder, "noisy_stopped", **edits, train_config__num_steps=8)
+    assert done.returncode == 0, done.stderr
+    done = train(folder, "noisy_stopped", 2, "--continue_train", **edits)
+    assert done.returncode == 0, done.stderr
+    whole, resumed = report(folder, "noisy"), report(folder, "noisy_stopped")
+    assert resumed["metrics"] == whole["metrics"]
+    assert [e["step"] for e in resumed["history"]] == [e["step"] for e in whole["history"]]
+    assert resumed["history"][-1]["losses"] == whole["history"][-1]["losses"]
 
 
 def test_resume_on_one_rank_follows_the_same_global_batches(folder, whole, stopped):
@@ -100,8 +117,7 @@ def test_resume_on_one_rank_follows_the_same_global_batches(folder, whole, stopp
     assert done.returncode == 0, done.stderr
     fewer = report(folder, "fewer")
     assert fewer["global_step"] == whole["global_step"]
-    rest = [entry for entry in whole["history"] if entry["step"] > STOP_AT]
-    for mine, theirs in zip(fewer["history"], rest, strict=True):
+    for mine, theirs in zip(fewer["history"], whole["history"], strict=True):
         assert mine["losses"] == pytest.approx(theirs["losses"], rel=1e-3)
     for task, metrics in whole["metrics"].items():
         assert fewer["metrics"][task] == pytest.approx(metrics, rel=1e-3)
@@ -121,6 +137,45 @@ def test_a_checkpoint_does_not_continue_on_other_data_or_batches(folder, stopped
     assert "dataset_fingerprint must be as in the checkpoint" in done.stderr
     done = train(folder, "stopped", 1, "--continue_train", data_config__batch_size=50)
     assert "batch_size must be as in the checkpoint, 48, but is: 50" in done.stderr
+    done = train(folder, "stopped", 1, "--continue_train", data_config__shuffle=False)
+    assert "shuffle must be as in the checkpoint, True, but is: False" in done.stderr
+    wider = {"feature_configs[0]__id_feature__embedding_dim": 16}
+    done = train(folder, "stopped", 1, "--continue_train", data="train", **wider)
+    assert "does not fit the model of the config" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluation_data_may_have_fewer_sessions_than_ranks(folder):
+    write_dataset(folder / "one", click_table(150, seed=1).slice(0, 1), num_files=1)
+    flags = ["--eval_input_path", str(folder / "one")]
+    done = train(folder, "one_eval", 2, *flags, train_config__num_steps=1)
+    assert done.returncode == 0, done.stderr
+    assert report(folder, "one_eval")["metrics"]["ctr"]["rows"] == 1
+    assert report(folder, "one_eval")["metrics"]["ctr"]["auc"] is None  # one class: not defined
+
+
+def test_regression_and_three_classes_train_and_report(folder):
+    towers = "model_config__dbmtl__task_towers"
+    done = train(
+        folder,
+        "kinds",
+        1,
+        data_config__label_fields=["stay", "user_id", "click"],
+        **{
+            f"{towers}[0]__num_class": 1,
+            f"{towers}[0]__label_name": "stay",
+            f"{towers}[0]__losses[0]__l2_loss": {},
+            f"{towers}[0]__metrics": [],
+            f"{towers}[1]__num_class": 20,
+            f"{towers}[1]__label_name": "user_id",
+            f"{towers}[1]__losses[0]__softmax_cross_entropy": {},
+            f"{towers}[1]__metrics": [],
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = report(folder, "kinds")["metrics"]
+    assert set(metrics["ctr"]) == {"l2_loss"}
+    assert metrics["cvr"]["softmax_cross_entropy"] < 2.9  # ln 20 = 3.0 without learning
 
 
 def test_more_ranks_than_sessions_ends_with_a_clear_error(folder):

@@ -14,9 +14,13 @@ from typing import Any
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torchrec.optim.keyed import CombinedOptimizer
 
+from trainer.config import ConfigError
+
 STATE_FILE = "train_state.json"
+HISTORY_FILE = "history.json"
 PREFIX = "model.ckpt-"
 
 
@@ -30,11 +34,18 @@ class TrainState:
     seed: int
     batch_size: int
     num_lanes: int
+    shuffle: bool
+    drop_remainder: bool
     dataset_fingerprint: str
 
 
 def save_checkpoint(
-    model_dir: Path, model: nn.Module, optimizer: CombinedOptimizer, state: TrainState, keep: int
+    model_dir: Path,
+    model: nn.Module,
+    optimizer: CombinedOptimizer,
+    state: TrainState,
+    history: list[dict[str, Any]],
+    keep: int,
 ) -> Path:
     """Write a checkpoint with all ranks; keep the newest `keep` (0: all). Returns its folder.
 
@@ -46,10 +57,12 @@ def save_checkpoint(
     unfinished = model_dir / f".{final.name}.tmp"
     is_first = dist.get_rank() == 0
     if is_first:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for leftover in model_dir.glob(f".{PREFIX}*.tmp"):
+            shutil.rmtree(leftover)
     dist.barrier()
     dcp.save(_tensors(model, optimizer), checkpoint_id=str(unfinished))
     if is_first:
+        (unfinished / HISTORY_FILE).write_text(json.dumps(history))
         (unfinished / STATE_FILE).write_text(json.dumps(asdict(state), indent=2))
         unfinished.rename(final)
         for old in list_checkpoints(model_dir)[:-keep] if keep else ():
@@ -58,22 +71,38 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: CombinedOptimizer) -> TrainState:
-    """Restore model and optimizer in place, and say where training stood."""
+def read_state(path: Path) -> tuple[TrainState, list[dict[str, Any]]]:
+    """Where training stood, and its logged history."""
+    state = TrainState(**json.loads((path / STATE_FILE).read_text()))
+    return state, json.loads((path / HISTORY_FILE).read_text())
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: CombinedOptimizer) -> None:
+    """Restore model and optimizer in place. Raises ConfigError if the model has another shape."""
     for _, each in optimizer.optimizers:
         if hasattr(each, "init_state"):
             each.init_state()
     tensors = _tensors(model, optimizer)
-    dcp.load(tensors, checkpoint_id=str(path))
+    try:
+        dcp.load(tensors, checkpoint_id=str(path))
+    except CheckpointException as error:
+        reasons = {str(each[0]) for each in error.failures.values()}
+        raise ConfigError(
+            f"{path} does not fit the model of the config: {'; '.join(sorted(reasons))}; "
+            f"train on with the config it was written with (pipeline.config beside it)"
+        ) from None
     model.load_state_dict(tensors["model"])
     state_dict = optimizer.state_dict()
     optimizer.load_state_dict({**state_dict, "state": tensors["optimizer"]})
-    return TrainState(**json.loads((path / STATE_FILE).read_text()))
 
 
 def list_checkpoints(model_dir: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    complete = [path.parent for path in model_dir.glob(f"{PREFIX}*/{STATE_FILE}")]
+    complete = [
+        path.parent
+        for path in model_dir.glob(f"{PREFIX}*/{STATE_FILE}")
+        if path.parent.name.removeprefix(PREFIX).isdigit()
+    ]
     return sorted(complete, key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 

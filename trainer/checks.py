@@ -4,9 +4,10 @@ check_config needs the config alone; check_data holds it against a dataset's man
 """
 
 import difflib
-import re
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from trainer.config import ConfigError, task_towers
 from trainer.encode import DataError, check_classes
@@ -20,16 +21,32 @@ from trainer.tasks import Task, parse_tasks
 def check_config(config: EasyRecConfig) -> None:
     """Hold the parts of a config against each other. Raises ConfigError at the first fault."""
     _check_train_config(config)
-    for name in ("batch_size", "eval_batch_size"):
-        if config.data_config.HasField(name) and getattr(config.data_config, name) == 0:
-            raise ConfigError(f"data_config.{name} must be positive, but got: 0")
+    for part, name in (
+        ("data_config", "batch_size"),
+        ("data_config", "eval_batch_size"),
+        ("eval_config", "num_steps"),
+    ):
+        message = getattr(config, part)
+        if message.HasField(name) and getattr(message, name) == 0:
+            raise ConfigError(f"{part}.{name} must be positive, but got: 0")
     features = {feature.name for feature in parse_features(config)}
     _check_sharding(config)
     _check_feature_groups(config, features)
     tasks = parse_tasks(config)
     _check_relations(config)
+    _check_names(config)
+    _check_unused(config, tasks)
     with torch.device("meta"):  # the layers check themselves; no memory is taken
         build_model(config, tasks)
+
+
+def check_paths(config: EasyRecConfig) -> None:
+    """The paths of a run, which the command line may give. Raises ConfigError."""
+    for name in ("train_input_path", "model_dir"):
+        if not getattr(config, name):
+            raise ConfigError(f"{name} must be set, by --{name} or in the config, but is missing")
+    if Path(config.model_dir).exists() and not Path(config.model_dir).is_dir():
+        raise ConfigError(f"model_dir must be a folder, but is a file: {config.model_dir}")
 
 
 def _check_train_config(config: EasyRecConfig) -> None:
@@ -65,9 +82,11 @@ def _check_feature_groups(config: EasyRecConfig, features: set[str]) -> None:
     groups = [group.group_name for group in model.feature_groups]
     if not groups:
         raise ConfigError("model_config.feature_groups must have at least one group, but has none")
+    _check_unique("feature_groups.group_name", groups)
     for group in model.feature_groups:
         if not group.feature_names:
             raise ConfigError(f"feature group `{group.group_name}` must have feature_names")
+        _check_unique(f"feature_names of group `{group.group_name}`", list(group.feature_names))
         for name in group.feature_names:
             if name not in features:
                 near = difflib.get_close_matches(name, features, n=1)
@@ -75,17 +94,67 @@ def _check_feature_groups(config: EasyRecConfig, features: set[str]) -> None:
                 raise ConfigError(
                     f"feature group `{group.group_name}`: feature_configs has no `{name}`{hint}"
                 )
-    for tower in model.multi_tower.towers if model.HasField("multi_tower") else ():
-        if tower.input not in groups:
-            raise ConfigError(
-                f"multi_tower.towers.input must name a feature group, but got: "
-                f"`{tower.input}`; there are: {', '.join(groups)}"
-            )
-    if not model.HasField("multi_tower") and len(groups) != 1:
+    if model.HasField("multi_tower"):
+        _check_towers([tower.input for tower in model.multi_tower.towers], groups)
+    elif len(groups) != 1:
         raise ConfigError(
             f"model_config.feature_groups must have exactly one group for "
             f"{model.WhichOneof('model')}, but got: {', '.join(groups)}"
         )
+
+
+def _check_towers(inputs: list[str], groups: list[str]) -> None:
+    _check_unique("multi_tower.towers.input", inputs)
+    for name in inputs:
+        if name not in groups:
+            raise ConfigError(
+                f"multi_tower.towers.input must name a feature group, but got: `{name}`; "
+                f"there are: {', '.join(groups)}"
+            )
+    for name in groups:
+        if name not in inputs:
+            raise ConfigError(
+                f"each feature group must be the input of a multi_tower.towers, but `{name}` is not"
+            )
+
+
+def _check_unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{what} must be unique, but `{name}` is there twice")
+
+
+def _check_names(config: EasyRecConfig) -> None:
+    """Tower and group names become names of parameters, which PyTorch restricts."""
+    named = [("tower_name", tower.tower_name) for tower in task_towers(config)]
+    named += [("group_name", group.group_name) for group in config.model_config.feature_groups]
+    for field, name in named:
+        if not name or "." in name or hasattr(nn.ModuleDict, name):
+            raise ConfigError(
+                f"{field} must have no dot and be no method of torch.nn.ModuleDict, "
+                f"but got: `{name}`; choose another name"
+            )
+
+
+def _check_unused(config: EasyRecConfig, tasks: list[Task]) -> None:
+    """What a config sets must have an effect, or be an error."""
+    model = config.model_config
+    unused = ""
+    if task_towers(config):
+        for name in ("num_class", "losses", "metrics"):
+            if model.HasField(name) if name == "num_class" else getattr(model, name):
+                unused = f"model_config.{name}: a multi-task model takes it from its task_towers"
+    if model.HasField("dbmtl") and not model.dbmtl.HasField("expert_mlp"):
+        for name in ("gate_mlp", "num_expert"):
+            if model.dbmtl.HasField(name):
+                unused = f"dbmtl.{name}: without expert_mlp there are no experts"
+    if model.use_pareto_loss_weight and len(tasks) == 1:
+        unused = "use_pareto_loss_weight: there is one task alone, and nothing to weigh"
+    for name in config.data_config.sample_weight_fields:
+        if name not in {task.sample_weight for task in tasks}:
+            unused = f"data_config.sample_weight_fields: no task uses `{name}`"
+    if unused:
+        raise ConfigError(f"{unused}; remove the field")
 
 
 def _check_relations(config: EasyRecConfig) -> None:
@@ -108,7 +177,8 @@ def _check_relations(config: EasyRecConfig) -> None:
 # ------------------------------------------------------------------ against the dataset
 
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
-_NUMBERS = (*_INTEGERS, "float", "double", "boolean")
+_NUMBERS = (*_INTEGERS, "float", "double", "decimal", "boolean")
+_KEYS = (*_INTEGERS, "string", "boolean", "date")
 
 
 def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
@@ -126,7 +196,9 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
         allowed = _NUMBERS
         if isinstance(feature, IdFeature):
             allowed = (*_INTEGERS, "string") if feature.is_hashed else _INTEGERS
-        _check_column(types, feature.column, f"feature `{feature.name}`", allowed, where)
+        _check_column(
+            types, feature.column, f"feature `{feature.name}`", allowed, where, lists=True
+        )
     for task in parse_tasks(config):
         _check_sessions(task, dataset, types)
         _check_column(types, task.label, f"label of task `{task.name}`", _NUMBERS, where)
@@ -134,21 +206,29 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
         for name in filter(None, (task.sample_weight, task.space_indicator)):
             _check_column(types, name, f"task `{task.name}`", _NUMBERS, where)
         for name in task.grouping_keys:
-            if name not in types:
-                raise _no_column(name, f"grouped_auc of task `{task.name}`", types, where)
+            _check_column(types, name, f"grouped_auc of task `{task.name}`", _KEYS, where)
 
 
 def _check_column(
-    types: dict[str, str], name: str, role: str, allowed: tuple[str, ...], where: str
+    types: dict[str, str],
+    name: str,
+    role: str,
+    allowed: tuple[str, ...],
+    where: str,
+    *,
+    lists: bool = False,
 ) -> None:
     if name not in types:
         raise _no_column(name, role, types, where)
-    found = re.fullmatch(r"array<(\w+)>|(.*)", types[name], re.DOTALL)
-    value_type = (found[1] or found[2]) if found else ""
-    if value_type not in allowed and not value_type.startswith("decimal"):
+    value_type = types[name]
+    if lists and value_type.startswith("array<"):
+        value_type = value_type.removeprefix("array<").removesuffix(">")
+    if value_type.startswith("decimal"):
+        value_type = "decimal"
+    if value_type not in allowed:
         raise ConfigError(
-            f"{role}: column `{name}` of {where} must hold {', '.join(allowed)} "
-            f"or lists of them, but holds: {types[name]}"
+            f"{role}: column `{name}` of {where} must hold {', '.join(allowed)}"
+            f"{' or lists of one of them' if lists else ''}, but holds: {types[name]}"
         )
 
 

@@ -19,14 +19,6 @@ from google.protobuf.message import Message
 
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 
-LOSS_NAMES = (
-    "binary_cross_entropy",
-    "softmax_cross_entropy",
-    "l2_loss",
-    "jrc_loss",
-    "binary_focal_loss",
-)
-
 
 class ConfigError(ValueError):
     """The config is wrong; the message has the field, the rule, the value and the cure."""
@@ -41,24 +33,18 @@ def load_config(path: str | Path) -> EasyRecConfig:
     if not path.is_file():
         raise ConfigError(f"pipeline_config_path must be a file, but got: {path}")
     try:
-        return parse_config(path.read_text(encoding="utf-8"))
+        return parse_config(path.read_text(encoding="utf-8-sig"))
     except (ConfigError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
 def parse_config(text: str) -> EasyRecConfig:
     """Parse config text; string values may stand without quotes (`session_name: session_id`)."""
-    placeholder = re.search(r"\$\{\w+\}|^\s*\.\.\.\s*$", text, re.MULTILINE)
-    if placeholder:
-        line = text.count("\n", 0, placeholder.start()) + 1
-        found = placeholder.group().strip()
-        raise ConfigError(f"line {line}: placeholder `{found}` must be replaced by its value")
     config = EasyRecConfig()
     try:
         text_format.Parse(_quote_bare_strings(text), config)
     except text_format.ParseError as error:
         raise ConfigError(_explain_parse_error(str(error))) from None
-    _move_tower_losses(config)
     return config
 
 
@@ -96,40 +82,49 @@ _STRING_FIELDS = {
     for field in descriptor.fields
     if field.type == FieldDescriptor.TYPE_STRING
 }
-# A comment, a quoted string, or `name: word` / `name: [words]`; the first two pass untouched.
+# Comments and quoted strings pass untouched; a word is a field's name or its value.
 _TOKENS = re.compile(
-    r"""\#[^\n]*
-      | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'
-      | (?P<name>\b[A-Za-z_]\w*)\s*:\s*(?P<value>[A-Za-z_/][\w./:=@-]*|\[[^\[\]\#]*\])""",
+    r"""(?P<space>\s+|\#[^\n]*)
+      | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+      | (?P<placeholder>\$\{\w+\}|\.\.\.)
+      | (?P<word>[^\s{}\[\]<>:;,"'\#$]+)
+      | (?P<mark>.)""",
     re.VERBOSE,
 )
+# A value may also hold colons: user:item_id, hdfs://host/path.
+_VALUE = re.compile(r"""[^\s{}\[\]<>;,"'\#$]+""")
 
 
 def _quote_bare_strings(text: str) -> str:
-    """Put quotes around bare words, where the field is a string; line numbers stay."""
+    """Put quotes around the bare words of string fields; line numbers stay.
 
-    def quote(match: re.Match[str]) -> str:
-        name, value = match["name"], match["value"]
-        if name not in _STRING_FIELDS:
-            return match.group()
-        head = match.group()[: -len(value)]
-        if value.startswith("["):
-            return head + re.sub(r"""("[^"]*"|'[^']*')|([^\s,\[\]]+)""", quote_word, value)
-        return f'{head}"{value}"'
-
-    def quote_word(match: re.Match[str]) -> str:
-        return match[1] or f'"{match[2]}"'
-
-    return _TOKENS.sub(quote, text)
-
-
-def _move_tower_losses(config: EasyRecConfig) -> None:
-    """A loss that stands in a task tower itself joins the tower's `losses`."""
-    for tower in task_towers(config):
-        for name in LOSS_NAMES:
-            if tower.HasField(name):
-                getattr(tower.losses.add(), name).CopyFrom(getattr(tower, name))
-                tower.ClearField(name)
+    Raises:
+        ConfigError: the text still has a placeholder, `${name}` or `...`.
+    """
+    out: list[str] = []
+    name, in_value, in_list, at = "", False, False, 0
+    while at < len(text):
+        token = _TOKENS.match(text, at)
+        assert token is not None  # the last alternative takes anything
+        found, kind = token.group(), token.lastgroup
+        if kind == "placeholder":
+            line = text.count("\n", 0, at) + 1
+            raise ConfigError(f"line {line}: placeholder `{found}` must be replaced by its value")
+        if kind == "word" and in_value:
+            value = _VALUE.match(text, at)
+            found = value.group() if value else found
+        at += len(found)
+        if kind == "word" and not in_value:
+            name = found
+        elif kind == "word" and name in _STRING_FIELDS:
+            found = f'"{found}"'
+        if kind == "mark":
+            in_list = found == "[" or (in_list and found != "]")
+            in_value = found == ":" or in_list
+        elif kind != "space":
+            in_value = in_list
+        out.append(found)
+    return "".join(out)
 
 
 def task_towers(config: EasyRecConfig) -> Any:
@@ -168,8 +163,10 @@ def _set_field(config: Message, path: str, value: Any) -> None:
     if field is None:
         names = ", ".join(message.DESCRIPTOR.fields_by_name)
         raise ConfigError(f"edit_config_json: `{path}`: no field `{last}`; there are: {names}")
-    if field.message_type is not None:
-        if not isinstance(value, dict):
+    if field.message_type is not None and field.is_repeated and value == []:
+        message.ClearField(last)
+    elif field.message_type is not None:
+        if not isinstance(value, dict) or field.is_repeated:
             raise ConfigError(
                 f"edit_config_json: `{path}` is a message; name one of its fields: "
                 f"{', '.join(field.message_type.fields_by_name)}"
@@ -210,10 +207,10 @@ def _step_into(message: Any, part: str, path: str) -> Any:
 
 def _indexed(message: Any, part: str, path: str) -> tuple[Any, int]:
     found = re.fullmatch(r"(\w+)\[(\d+)\]", part)
-    container = getattr(message, found[1], None) if found else None
-    if found is None or container is None or isinstance(container, str | Message):
+    field = message.DESCRIPTOR.fields_by_name.get(found[1]) if found else None
+    if found is None or field is None or not field.is_repeated:
         raise ConfigError(f"edit_config_json: `{path}`: `{part}` is not an indexed field")
-    index = int(found[2])
+    container, index = getattr(message, found[1]), int(found[2])
     if index >= len(container):
         raise ConfigError(f"edit_config_json: `{path}`: index {index} of {len(container)}")
     return container, index

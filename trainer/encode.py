@@ -136,8 +136,8 @@ def encode_ids(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, Ten
         if low < 0 or high >= feature.num_embeddings:
             raise DataError(
                 f"id_feature `{feature.name}`: values of column `{feature.column}` must be in "
-                f"[0, num_buckets = {feature.num_embeddings}), but got: "
-                f"{low if low < 0 else high}; raise num_buckets or use hash_bucket_size"
+                f"[0, {feature.num_embeddings}), but got: {low if low < 0 else high}; raise "
+                f"num_buckets, or hash the ids (hash_bucket_size with fg_mode: FG_NORMAL)"
             )
     if lengths is None:
         return _tensor(values), None
@@ -158,7 +158,7 @@ def _xxhash64(distinct: pa.Array) -> NDArray[np.int64]:
     if pa.types.is_integer(distinct.type):
         raw = [value.tobytes() for value in _integers(distinct).astype("<i8")]
     else:
-        raw = [value.encode() for value in distinct.to_pylist()]
+        raw = [value.encode() for value in pc.cast(distinct, pa.string()).to_pylist()]
     hashes = [xxhash.xxh64_intdigest(value, seed=HASH_SEED) for value in raw]
     return np.array(hashes, dtype=np.uint64).view(np.int64)
 
@@ -180,7 +180,7 @@ def encode_raw(column: pa.ChunkedArray, feature: RawFeature) -> Tensor:
             f"raw_feature `{feature.name}`: column `{feature.column}` must hold lists of "
             f"value_dim = {feature.dim} numbers, but holds: {array.type}"
         )
-    array = pc.fill_null(pc.cast(array, pa.float32()), feature.default_value)
+    array = pc.fill_null(pc.cast(array, pa.float64(), safe=False), feature.default_value)
     values = _finite(array, f"raw_feature `{feature.name}`: column `{feature.column}`")
     return _tensor(values).reshape(-1, feature.dim)
 
@@ -217,7 +217,7 @@ def encode_number(column: pa.ChunkedArray, name: str) -> Tensor:
         raise DataError(
             f"column `{name}` must have no null, but has {array.null_count}; fill or drop them"
         )
-    return _tensor(_finite(pc.cast(array, pa.float32()), f"column `{name}`"))
+    return _tensor(_finite(pc.cast(array, pa.float64(), safe=False), f"column `{name}`"))
 
 
 def _encode_weight(column: pa.ChunkedArray, name: str) -> Tensor:
@@ -250,7 +250,8 @@ def _integers(array: pa.Array) -> NDArray[np.int64]:
 
 
 def _finite(array: pa.Array, where: str) -> NDArray[np.float32]:
-    values = array.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused as such
+        values = array.to_numpy(zero_copy_only=False).astype(np.float32)
     wrong = int((~np.isfinite(values)).sum())
     if wrong:
         raise DataError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer.batch import SessionBatch
 from trainer.metrics import MetricAccumulator
-from trainer.objective import Outputs, all_reduce_sum, world_size
+from trainer.objective import LossMeter, all_reduce_sum
 from trainer.tasks import Task
 
 CALIBRATION_BINS = 48
@@ -32,14 +32,12 @@ def evaluate(
     metrics = {task.name: MetricAccumulator(task.name) for task in binary}
     by_key = {(t.name, key): MetricAccumulator(t.name) for t in binary for key in t.grouping_keys}
     tables = {task.name: torch.zeros(CALIBRATION_BINS, 3, dtype=torch.float64) for task in binary}
-    losses: dict[str, float] = {}
-    num_rows = 0
+    losses = LossMeter()
     was_training = model.training
     model.eval()
     for batch in batches:
         _, outputs = model(batch.to(device, non_blocking=True))
-        num_rows += batch.global_rows
-        _add_losses(losses, outputs, batch)
+        losses.update(outputs)
         for task in binary:
             scores, labels = outputs.probabilities[task.name].cpu(), batch.labels[task.label]
             metrics[task.name].update(scores, labels, batch.session_of_row())
@@ -52,23 +50,10 @@ def evaluate(
         result[task_name][f"gauc[{key}]"] = accumulator.compute()["gauc"]
     for table in tables.values():
         all_reduce_sum(table)
-    _put_losses(result, losses, num_rows)
-    return Evaluation(result, {name: table.tolist() for name, table in tables.items()})
-
-
-def _add_losses(losses: dict[str, float], outputs: Outputs, batch: SessionBatch) -> None:
-    for name, value in outputs.losses.items():
-        losses[name] = losses.get(name, 0.0) + value.item() * batch.global_rows
-
-
-def _put_losses(result: dict[str, dict[str, float]], losses: dict[str, float], rows: int) -> None:
-    """Mean of each loss over all rows, under its task."""
-    totals = torch.tensor(list(losses.values()), dtype=torch.float64)
-    all_reduce_sum(totals)
-    means = (totals / max(rows, 1) / world_size()).tolist()
-    for name, value in zip(losses, means, strict=True):
+    for name, value in losses.compute().items():
         task_name, loss_name = name.rsplit("/", 1)
         result.setdefault(task_name, {})[loss_name] = value
+    return Evaluation(result, {name: table.tolist() for name, table in tables.items()})
 
 
 def _add_reliability(table: Tensor, probabilities: Tensor, labels: Tensor) -> None:

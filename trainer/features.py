@@ -8,7 +8,11 @@ from trainer.protos import pipeline_pb2 as pb
 
 @dataclass(frozen=True)
 class IdFeature:
-    """A categorical feature: zero, one or more ids per row, pooled to one embedding."""
+    """A categorical feature: zero, one or more ids per row, pooled to one embedding.
+
+    With fg_mode FG_NONE the column holds ids of the table; otherwise hash_bucket_size hashes
+    whatever integers or strings it holds.
+    """
 
     name: str
     column: str
@@ -36,6 +40,7 @@ Feature = IdFeature | RawFeature
 def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
     """All features of a config, in its order. Raises ConfigError for faulty ones."""
     by_name: dict[str, Feature] = {}
+    is_encoded = config.data_config.fg_mode == pb.FG_NONE
     for entry in config.feature_configs:
         kind = entry.WhichOneof("feature")
         if kind is None:
@@ -43,11 +48,14 @@ def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
         feature = getattr(entry, kind)
         if not feature.feature_name:
             raise ConfigError(f"feature_configs.{kind}.feature_name must be set, but is missing")
+        for name in (feature.feature_name, getattr(feature, "embedding_name", "")):
+            if "." in name:  # it becomes part of a parameter's name
+                raise ConfigError(f"feature and embedding names must have no dot, but got: {name}")
         if feature.feature_name in by_name:
             raise ConfigError(f"feature_name must be unique, but `{feature.feature_name}` is twice")
-        column = _column(feature, config.data_config.fg_mode)
+        column = _column(feature, is_encoded)
         parse = _parse_id if kind == "id_feature" else _parse_raw
-        by_name[feature.feature_name] = parse(feature, column)
+        by_name[feature.feature_name] = parse(feature, column, is_encoded)
     _check_shared_tables(list(by_name.values()))
     return list(by_name.values())
 
@@ -58,14 +66,14 @@ def used_features(config: pb.EasyRecConfig) -> list[Feature]:
     return [feature for feature in parse_features(config) if feature.name in used]
 
 
-def _column(feature: pb.IdFeature | pb.RawFeature, fg_mode: int) -> str:
+def _column(feature: pb.IdFeature | pb.RawFeature, is_encoded: bool) -> str:
     """Encoded data has a column per feature; raw data the one after "side:" in `expression`."""
-    if fg_mode == pb.FG_NONE or not feature.expression:
+    if is_encoded or not feature.expression:
         return feature.feature_name
     return feature.expression.rsplit(":", 1)[-1]
 
 
-def _parse_id(feature: pb.IdFeature, column: str) -> IdFeature:
+def _parse_id(feature: pb.IdFeature, column: str, is_encoded: bool) -> IdFeature:
     where = f"id_feature `{feature.feature_name}`"
     if feature.embedding_dim == 0:
         raise ConfigError(f"{where}: embedding_dim must be positive, but is missing or 0")
@@ -82,7 +90,7 @@ def _parse_id(feature: pb.IdFeature, column: str) -> IdFeature:
         table=feature.embedding_name or f"{feature.feature_name}_emb",
         embedding_dim=feature.embedding_dim,
         num_embeddings=feature.num_buckets or feature.hash_bucket_size,
-        is_hashed=bool(feature.hash_bucket_size),
+        is_hashed=bool(feature.hash_bucket_size) and not is_encoded,
         pooling=feature.pooling,
         constraints=(
             feature.embedding_constraints if feature.HasField("embedding_constraints") else None
@@ -90,7 +98,7 @@ def _parse_id(feature: pb.IdFeature, column: str) -> IdFeature:
     )
 
 
-def _parse_raw(feature: pb.RawFeature, column: str) -> RawFeature:
+def _parse_raw(feature: pb.RawFeature, column: str, _: bool) -> RawFeature:
     where = f"raw_feature `{feature.feature_name}`"
     if feature.value_dim == 0:
         raise ConfigError(f"{where}: value_dim must be positive, but got: 0")

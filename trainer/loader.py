@@ -46,11 +46,6 @@ class SessionLoader:
         read_ahead: bool = True,
         pin_memory: bool = False,
     ) -> None:
-        if dataset.num_sessions < world_size:
-            raise ValueError(
-                f"{dataset.path}: there must be at least as many sessions as ranks, but got: "
-                f"{dataset.num_sessions} sessions for {world_size} ranks; start fewer ranks"
-            )
         self.dataset, self.spec = dataset, spec
         self.batch_size, self.num_lanes = batch_size, num_lanes or world_size
         self.rank, self.world_size = rank, world_size
@@ -79,6 +74,7 @@ class SessionLoader:
                 f"{self.dataset.path}: there must be at least one global batch, but drop_remainder "
                 f"leaves none; lower batch_size ({self.batch_size}) or set drop_remainder: false"
             )
+        assert first_step < plan.num_steps, f"step {first_step} of {plan.num_steps}"
         batches = self._batches(plan, epoch, first_step)
         return _in_background(batches) if self.read_ahead else batches
 

@@ -23,8 +23,8 @@ from trainer.tasks import Task, build_loss
 class Outputs:
     """What one batch gave.
 
-    losses: per `task/loss`, this rank's scaled value; their mean over ranks is the loss of the
-        global batch.
+    losses: per `task/loss`, float64 [2]: the sum of the weighted losses of this rank's rows, and
+        the sum of their weights.
     probabilities: per binary task, float32 [B].
     pareto_weights: float64 [K], where PE-MTL is on.
     """
@@ -64,7 +64,7 @@ class Objective(nn.Module):
     def _task_losses(
         self, logits: dict[str, Tensor], batch: SessionBatch
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Each loss by name (detached) and each task's sum of losses, scaled for this rank."""
+        """Each loss by name (as in Outputs) and each task's sum of losses, scaled for this rank."""
         row_weights = [row_weight(task, batch) for task in self.tasks]
         scales = _scales(row_weights, batch)
         named: dict[str, Tensor] = {}
@@ -72,6 +72,7 @@ class Objective(nn.Module):
         for task, losses, weight, scale in zip(
             self.tasks, self.losses, row_weights, scales, strict=True
         ):
+            weight = batch.dense.new_ones(batch.num_rows) if weight is None else weight
             total = torch.zeros((), device=batch.dense.device)
             for config, loss in zip(task.losses, losses, strict=True):
                 rows = loss(
@@ -79,10 +80,10 @@ class Objective(nn.Module):
                     batch.labels[task.label],
                     session_offsets=batch.session_offsets,
                 )
-                value = (rows if weight is None else rows * weight).sum() * scale * task.weight
+                value = (rows * weight).sum() * task.weight
                 name = unique_name(f"{task.name}/{config.WhichOneof('loss')}", named)
-                named[name] = value.detach()
-                total = total + value
+                named[name] = torch.stack([value.detach(), weight.sum()]).double()
+                total = total + value * scale
             per_task.append(total)
         return named, per_task
 
@@ -121,6 +122,28 @@ class Objective(nn.Module):
         if world > 1:
             dist.broadcast(weights, src=0)
         return weights
+
+
+class LossMeter:
+    """Means of the losses over all rows of many batches and all ranks."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def update(self, outputs: Outputs) -> None:
+        """Add a batch; stays on the device."""
+        for name, sums in outputs.losses.items():
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+
+    def compute(self) -> dict[str, float]:
+        """Weighted mean of each loss since the last call; all ranks must call it together."""
+        if not self._sums:
+            return {}
+        sums = torch.stack(list(self._sums.values()))  # [N, 2]
+        all_reduce_sum(sums)
+        means = (sums[:, 0] / sums[:, 1]).tolist()
+        names, self._sums = list(self._sums), {}
+        return dict(zip(names, means, strict=True))
 
 
 def row_weight(task: Task, batch: SessionBatch) -> Tensor | None:

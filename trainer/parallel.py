@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterCons
 from torchrec.distributed.planner.storage_reservations import (
     FixedPercentageStorageReservation,
 )
+from torchrec.distributed.planner.types import PlannerError
 from torchrec.optim import optimizers as fused
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
@@ -29,8 +31,8 @@ from trainer.tasks import Task
 
 INIT_CHUNK_ROWS = 1 << 14
 RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches in flight
-# Without a choice in the config. data_parallel tables have no fused optimizer, and checks.py
-# refuses them; these two load from each other's checkpoints at any world size.
+# Without a choice in the config. Not data_parallel: such tables have no fused optimizer, and
+# checks.py refuses them. On gloo the planner takes table_wise: row_wise needs reduce-scatter.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
 _FUSED: dict[str, Any] = {
@@ -56,7 +58,7 @@ def build_parallel(
     Parameters start from `train_config.seed` alone: every world size starts from the same values.
     """
     seed = config.train_config.seed
-    torch.manual_seed(seed)
+    torch.manual_seed(mixed_seed(seed))
     click_model = build_model(config, tasks)
     click_model.net.to(device)
     objective = Objective(click_model, tasks, config.model_config.use_pareto_loss_weight)
@@ -107,7 +109,7 @@ def _sharding_plan(config: pb.EasyRecConfig, objective: nn.Module, sharders: lis
     assert group is not None
     try:
         return planner.collective_plan(objective, sharders, group)
-    except RuntimeError as error:
+    except (RuntimeError, PlannerError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"embedding constraints: no sharding plan fits: {reason}") from error
 
@@ -135,13 +137,18 @@ def _init_shard(
     rows, columns = shard.shape
     generator = torch.Generator()
     for chunk in range(first_row // INIT_CHUNK_ROWS, -(-(first_row + rows) // INIT_CHUNK_ROWS)):
-        generator.manual_seed((seed * 1_000_003 + table) * 1_000_003 + chunk)
+        generator.manual_seed(mixed_seed(seed, table, chunk))
         values = torch.rand(INIT_CHUNK_ROWS, config.embedding_dim, generator=generator)
         start = chunk * INIT_CHUNK_ROWS - first_row  # of the chunk, in the shard
         keep = slice(max(-start, 0), min(INIT_CHUNK_ROWS, rows - start))
         part = values[keep, first_column : first_column + columns] * (high - low) + low
         with torch.no_grad():
             shard[max(start, 0) : max(start, 0) + len(part)].copy_(part)
+
+
+def mixed_seed(*parts: int) -> int:
+    """A 63-bit seed that differs wherever one of the (non-negative) parts does."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _optimizer_kwargs(config: Any) -> tuple[str, dict[str, Any]]:

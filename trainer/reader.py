@@ -4,6 +4,7 @@ A *block* is a Parquet row group together with the rest of its last session; the
 blocks, and a *window* of some blocks is in memory at a time.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -67,6 +68,14 @@ class SessionDataset:
     def num_sessions(self) -> int:
         """S."""
         return len(self.index.num_rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that the plan depends on: what lies where, and the row groups."""
+        digest = hashlib.sha256(self.manifest.fingerprint.encode())
+        for starts in self.row_group_starts:
+            digest.update(starts.tobytes() + b"/")
+        return digest.hexdigest()
 
     def read_windows(
         self, plan: EpochPlan, rank: int, world_size: int, columns: list[str], first_step: int = 0

@@ -4,10 +4,11 @@ import base64
 import html
 import io
 import json
+import math
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import torch
@@ -28,6 +29,8 @@ METRIC_NAMES = {
     "gauc_coverage": "GAUC coverage",
     "logloss": "LogLoss",
     "pcoc": "PCOC",
+    "rows": "rows",
+    "positives": "positives",
 }
 
 _PAGE = """<!doctype html>
@@ -35,8 +38,7 @@ _PAGE = """<!doctype html>
 <title>sessionwise: {title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 960px }}
-body {{ margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 960px; margin: 2rem auto; padding: 1rem }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
 th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #8884 }}
 th:first-child, td:first-child {{ text-align: left }}
@@ -48,7 +50,8 @@ pre {{ overflow: auto; max-height: 24rem; padding: .8rem; background: #8881; bor
 <p>{facts}</p>
 <h2>Evaluation</h2><div class="wide">{metrics}</div>
 <h2>Calibration</h2><p>Each point is a bin of predicted probability; a calibrated model lies on
-the diagonal. The size of a point grows with its rows.</p>{calibration}
+the diagonal. The size of a point grows with its rows; a hollow one, at the bottom, had no
+positive row.</p>{calibration}
 <h2>Training</h2>{curves}
 <h2>Config</h2><pre>{config}</pre>
 </html>
@@ -75,7 +78,7 @@ def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: flo
         "reliability": evaluation.reliability if evaluation else {},
         "history": [asdict(entry) for entry in trainer.history],
     }
-    _write(folder / "report.json", json.dumps(content, indent=2))
+    write_file(folder / "report.json", json.dumps(_without_nan(content), indent=2))
     facts = (
         f"{statistics.rows:,} training rows, {statistics.sessions:,} sessions, "
         f"{trainer.state.global_step:,} steps on {trainer.world_size} ranks "
@@ -85,32 +88,57 @@ def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: flo
         title=html.escape(folder.name),
         facts=html.escape(facts),
         metrics=_metric_table(evaluation),
-        calibration=_image(_calibration_figure(evaluation)) if evaluation else "",
-        curves=_image(_loss_figure(trainer)) if trainer.history else "<p>No step was logged.</p>",
+        calibration=_image(_calibration_figure(evaluation), "calibration plot")
+        if evaluation
+        else "",
+        curves=_image(_loss_figure(trainer), "loss curves")
+        if trainer.history
+        else "<p>No step was logged.</p>",
         config=html.escape(text_format.MessageToString(trainer.config)),
     )
-    return _write(folder / "report.html", page)
+    return write_file(folder / "report.html", page)
 
 
-def _write(path: Path, text: str) -> Path:
+def write_file(path: Path, text: str) -> Path:
+    """Write under a temporary name, then rename."""
     unfinished = path.with_suffix(path.suffix + ".tmp")
     unfinished.write_text(text, encoding="utf-8")
     return unfinished.replace(path)
 
 
+def _without_nan(value: Any) -> Any:
+    """The same structure with None for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def _metric_table(evaluation: Evaluation | None) -> str:
     if evaluation is None or not evaluation.metrics:
         return "<p>No evaluation data was given.</p>"
-    names = list(METRIC_NAMES) + sorted(
-        {n for m in evaluation.metrics.values() for n in m if n.startswith("gauc[")}
-    )
-    head = "".join(f"<th>{html.escape(METRIC_NAMES.get(name, name))}</th>" for name in names)
+    known = list(METRIC_NAMES)
+    found = dict.fromkeys(name for metrics in evaluation.metrics.values() for name in metrics)
+    names = sorted(found, key=lambda name: known.index(name) if name in known else len(known))
+    titles = [
+        METRIC_NAMES.get(name, f"GAUC by {name[5:-1]}" if name.startswith("gauc[") else name)
+        for name in names
+    ]
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
     rows = "".join(
         f"<tr><td>{html.escape(task)}</td>"
-        + "".join(f"<td>{values.get(name, float('nan')):.4f}</td>" for name in names)
-        for task, values in evaluation.metrics.items()
+        + "".join(f"<td>{_number(metrics.get(name))}</td>" for name in names)
+        + "</tr>"
+        for task, metrics in evaluation.metrics.items()
     )
     return f"<table><tr><th>task</th>{head}</tr>{rows}</table>"
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4f}"
 
 
 def _calibration_figure(evaluation: Evaluation) -> "Figure":
@@ -118,12 +146,17 @@ def _calibration_figure(evaluation: Evaluation) -> "Figure":
     for axes, (task, table) in zip(figure.axes, evaluation.reliability.items(), strict=False):
         bins = [(n, p / n, y / n) for n, p, y in table if n > 0]
         most = max((n for n, _, _ in bins), default=1)
-        axes.plot([1e-5, 1], [1e-5, 1], color="0.6", linewidth=1)
-        axes.scatter(
-            [p for _, p, _ in bins],
-            [y for _, _, y in bins],
-            s=[6 + 90 * n / most for n, _, _ in bins],
-        )
+        low = min((min(p, y) for _, p, y in bins if y > 0), default=1e-3) / 2
+        axes.plot([low, 1], [low, 1], color="0.6", linewidth=1)
+        for hollow in (False, True):  # the axis has no zero: no positives lie at its bottom
+            points = [(n, p, y or low) for n, p, y in bins if (y == 0) == hollow]
+            axes.scatter(
+                [p for _, p, _ in points],
+                [y for _, _, y in points],
+                s=[6 + 90 * n / most for n, _, _ in points],
+                facecolors="none" if hollow else "tab:blue",
+                edgecolors="tab:blue",
+            )
         axes.set(xscale="log", yscale="log", title=task)
         axes.set(xlabel="mean predicted probability", ylabel="observed rate")
     return figure
@@ -134,7 +167,7 @@ def _loss_figure(trainer: "Trainer") -> "Figure":
     steps = [entry.step for entry in trainer.history]
     for axes, name in zip(figure.axes, trainer.history[0].losses, strict=True):
         axes.plot(steps, [entry.losses[name] for entry in trainer.history])
-        axes.set(title=name, xlabel="step", ylabel="loss of the global batch")
+        axes.set(title=name, xlabel="step", ylabel="mean over the rows since the last point")
     return figure
 
 
@@ -147,9 +180,9 @@ def _figure(count: int) -> "Figure":
     return figure
 
 
-def _image(figure: "Figure") -> str:
+def _image(figure: "Figure", title: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "sessionwise"}):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg")
     encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="plot" src="data:image/svg+xml;base64,{encoded}">'
+    return f'<img alt="{title}" src="data:image/svg+xml;base64,{encoded}">'

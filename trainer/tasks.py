@@ -39,6 +39,7 @@ class Task:
     out_space_weight: float = 1.0
     pareto_min_weight: float = 0.0
     grouping_keys: tuple[str, ...] = ()
+    has_metrics: bool = False
 
     @property
     def is_binary(self) -> bool:
@@ -84,6 +85,7 @@ def parse_tasks(config: EasyRecConfig) -> list[Task]:
                 losses=tuple(model.losses),
                 sample_weight=weights[0] if weights else None,
                 grouping_keys=_grouping_keys(model.metrics),
+                has_metrics=bool(model.metrics),
             )
         ]
     else:
@@ -106,7 +108,7 @@ def _tower_task(tower: Any) -> Task:
         name=tower.tower_name,
         label=tower.label_name,
         num_class=tower.num_class,
-        losses=tuple(tower.losses),
+        losses=_tower_losses(tower),
         weight=tower.weight,
         sample_weight=tower.sample_weight_name or None,
         space_indicator=tower.task_space_indicator_label or None,
@@ -114,7 +116,15 @@ def _tower_task(tower: Any) -> Task:
         out_space_weight=tower.out_task_space_weight,
         pareto_min_weight=tower.pareto_min_loss_weight,
         grouping_keys=_grouping_keys(tower.metrics),
+        has_metrics=bool(tower.metrics),
     )
+
+
+def _tower_losses(tower: Any) -> tuple[LossConfig, ...]:
+    """The tower's `losses`, and the losses that stand in the tower itself."""
+    kinds = [field.name for field in LossConfig.DESCRIPTOR.fields]
+    inside = [LossConfig(**{kind: getattr(tower, kind)}) for kind in kinds if tower.HasField(kind)]
+    return (*tower.losses, *inside)
 
 
 def _grouping_keys(metrics: Sequence[Any]) -> tuple[str, ...]:
@@ -145,8 +155,8 @@ def _check_task(task: Task, labels: list[str], weights: list[str]) -> None:
         _check_loss(task, loss, where)
     if task.is_regression and task.is_binary:
         raise ConfigError(f"{where}: l2_loss cannot stand beside a loss for classes")
-    if task.grouping_keys and not task.is_binary:
-        raise ConfigError(f"{where}: grouped_auc needs a loss for two classes")
+    if task.has_metrics and not task.is_binary:
+        raise ConfigError(f"{where}: metrics auc and grouped_auc need a loss for two classes")
 
 
 def _check_loss(task: Task, loss: LossConfig, where: str) -> None:

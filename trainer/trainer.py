@@ -6,7 +6,7 @@ config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics
 import itertools
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,24 +15,30 @@ from google.protobuf import text_format
 from torch.utils.tensorboard import SummaryWriter
 
 from trainer.batch import SessionBatch
-from trainer.checkpoint import TrainState, list_checkpoints, load_checkpoint, save_checkpoint
-from trainer.checks import check_config, check_data
+from trainer.checkpoint import (
+    TrainState,
+    list_checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
+from trainer.checks import check_config, check_data, check_paths
 from trainer.config import ConfigError
 from trainer.encode import ColumnSpec
 from trainer.evaluate import Evaluation, evaluate
 from trainer.features import used_features
 from trainer.loader import SessionLoader
-from trainer.objective import Outputs, all_reduce_sum
-from trainer.parallel import build_parallel
+from trainer.objective import LossMeter, Outputs
+from trainer.parallel import build_parallel, mixed_seed
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reader import SessionDataset
-from trainer.report import write_report
+from trainer.report import write_file, write_report
 from trainer.tasks import Task, parse_tasks
 
 
 @dataclass
 class LogEntry:
-    """One logged step: losses of the global batch, rows per second since the last entry."""
+    """What happened since the last entry: mean losses over all rows, rows per second."""
 
     step: int
     epoch: float
@@ -51,6 +57,7 @@ class Trainer:
         self, config: EasyRecConfig, device: torch.device, continue_train: bool = False
     ) -> None:
         check_config(config)
+        check_paths(config)
         # What is trained, on what.
         self.config, self.device = config, device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
@@ -62,6 +69,12 @@ class Trainer:
         # Data.
         self.train_data = self._open(config.train_input_path)
         self.eval_data = self._open(config.eval_input_path) if config.eval_input_path else None
+        if self.train_data.num_sessions < self.world_size:
+            raise ConfigError(
+                f"{self.train_data.path}: there must be at least as many sessions as ranks, but "
+                f"got: {self.train_data.num_sessions} sessions for {self.world_size} ranks; "
+                f"start fewer ranks"
+            )
         self.state = TrainState(
             global_step=0,
             epoch=0,
@@ -69,21 +82,27 @@ class Trainer:
             seed=config.train_config.seed,
             batch_size=config.data_config.batch_size,
             num_lanes=self.world_size,
-            dataset_fingerprint=self.train_data.manifest.fingerprint,
+            shuffle=config.data_config.shuffle,
+            drop_remainder=config.data_config.drop_remainder,
+            dataset_fingerprint=self.train_data.fingerprint,
         )
+        self.history: list[LogEntry] = []
+        if checkpoint is not None:
+            fresh, (self.state, history) = self.state, read_state(checkpoint)
+            self.history = [LogEntry(**entry) for entry in history]
+            _check_same_plan(self.state, fresh, self.train_data.path)
 
         # Model and optimizer; both in place of the checkpoint's where there is one.
         self.model, self.optimizer = build_parallel(config, self.tasks, device)
         if checkpoint is not None:
-            fresh = self.state
-            self.state = load_checkpoint(checkpoint, self.model, self.optimizer)
-            _check_same_plan(self.state, fresh, self.train_data.path)
+            load_checkpoint(checkpoint, self.model, self.optimizer)
             self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
         self.loader = self._loader(self.train_data, self.state)
         self._describe()
 
         # What one sees.
-        self.history: list[LogEntry] = []
+        self.losses = LossMeter()
+        self.all_finite = torch.ones((), dtype=torch.bool, device=device)
         self.writer: SummaryWriter | None = None
 
     # -------------------------------------------------------------- set-up
@@ -104,9 +123,9 @@ class Trainer:
             rank=self.rank,
             world_size=self.world_size,
             num_lanes=state.num_lanes if state else self.world_size,
-            shuffle=data.shuffle if state else False,
+            shuffle=state.shuffle if state else False,
             seed=state.seed if state else 0,
-            drop_remainder=data.drop_remainder if state else False,
+            drop_remainder=state.drop_remainder if state else False,
             read_ahead=data.num_workers > 0,
             pin_memory=data.pin_memory and self.device.type == "cuda",
         )
@@ -135,9 +154,7 @@ class Trainer:
         started = time.monotonic()
         if self.rank == 0:
             self.model_dir.mkdir(parents=True, exist_ok=True)
-            (self.model_dir / "pipeline.config").write_text(
-                text_format.MessageToString(self.config)
-            )
+            write_file(self.model_dir / "pipeline.config", text_format.MessageToString(self.config))
             if self.config.train_config.use_tensorboard:
                 self.writer = SummaryWriter(str(self.model_dir / "tensorboard"))
         dist.barrier()
@@ -162,38 +179,49 @@ class Trainer:
             for batch in self.loader.batches(self.state.epoch, self.state.step):
                 outputs = self.train_step(batch)
                 rows += batch.global_rows
+                self.losses.update(outputs)
                 epoch, step = batch.cursor.after()
                 self.state = replace(
                     self.state, global_step=self.state.global_step + 1, epoch=epoch, step=step
                 )
                 done = self.state.global_step
-                if done % config.log_step_count_steps == 0:
+                if _is_due(done, config.log_step_count_steps):
                     self._log(batch, outputs, rows / (time.monotonic() - clock))
                     clock, rows = time.monotonic(), 0
-                if done % config.save_checkpoints_steps == 0:
+                if _is_due(done, config.save_checkpoints_steps):
                     self.save()
                 if done >= max_steps:
                     break
 
     def train_step(self, batch: SessionBatch) -> Outputs:
         """One step on a global batch: forward, backward (which updates the tables), update."""
+        # Dropout depends on the place in the plan alone, so resuming repeats it.
+        cursor = batch.cursor
+        torch.manual_seed(mixed_seed(self.state.seed, cursor.epoch, cursor.step, self.rank))
         self.optimizer.zero_grad()
         loss, outputs = self.model(batch.to(self.device, non_blocking=True))
-        if self.device.type == "cpu" and not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss must be finite, but is {loss.item()} at epoch {batch.cursor.epoch} "
-                f"step {batch.cursor.step} on rank {self.rank}; lower the learning rate or look "
-                f"at these rows: sessions {batch.sessions[:5].tolist()} ... of "
-                f"{self.train_data.path}"
-            )
+        self.all_finite &= torch.isfinite(loss.detach())
+        if self.device.type == "cpu":  # elsewhere a look at each step would stop the device
+            self._check_finite()
         loss.backward()
         self.optimizer.step()
         return outputs
 
+    def _check_finite(self) -> None:
+        if not self.all_finite.item():
+            raise FloatingPointError(
+                f"the loss must be finite, but is not, in step {self.state.global_step + 1} or "
+                f"since the last log or checkpoint before it; lower the learning rates"
+            )
+
     def save(self) -> Path:
         """Write a checkpoint of this step."""
+        self._check_finite()
         keep = self.config.train_config.keep_checkpoint_max
-        return save_checkpoint(self.model_dir, self.model, self.optimizer, self.state, keep)
+        history = [asdict(entry) for entry in self.history]
+        return save_checkpoint(
+            self.model_dir, self.model, self.optimizer, self.state, history, keep
+        )
 
     def evaluate(self) -> Evaluation | None:
         """Exact metrics on the evaluation data; None without any."""
@@ -211,23 +239,22 @@ class Trainer:
 
     def _log(self, batch: SessionBatch, outputs: Outputs, rows_per_second: float) -> None:
         """Print and record a step; all ranks take part in the mean of the losses."""
-        values = torch.stack(list(outputs.losses.values())).double().cpu() / self.world_size
-        all_reduce_sum(values)
+        self._check_finite()
         cursor = batch.cursor
         entry = LogEntry(
             step=self.state.global_step,
             epoch=cursor.epoch + (cursor.step + 1) / cursor.num_steps,
             rows_per_second=rows_per_second,
-            losses=dict(zip(outputs.losses, values.tolist(), strict=True)),
+            losses=self.losses.compute(),
             pareto_weights=None
             if outputs.pareto_weights is None
             else outputs.pareto_weights.tolist(),
         )
         self.history.append(entry)
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in entry.losses.items())
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in entry.losses.items())
         self.say(
             f"step {entry.step:>7,}  epoch {entry.epoch:6.2f}  "
-            f"{rows_per_second:>9,.0f} rows/s  {losses}"
+            f"{rows_per_second:>9,.0f} rows/s  {shown}"
         )
         if self.writer:
             self.writer.add_scalar("rows_per_second", rows_per_second, entry.step)
@@ -235,6 +262,11 @@ class Trainer:
                 self.writer.add_scalar(f"loss/{name}", value, entry.step)
             for task, weight in zip(self.tasks, entry.pareto_weights or (), strict=False):
                 self.writer.add_scalar(f"pareto_weight/{task.name}", weight, entry.step)
+
+
+def _is_due(step: int, every: int) -> bool:
+    """Whether something is due at a step; 0 is never."""
+    return every > 0 and step % every == 0
 
 
 def _checkpoint_to_continue(model_dir: Path, continue_train: bool) -> Path | None:
@@ -254,6 +286,8 @@ def _check_same_plan(saved: TrainState, fresh: TrainState, path: Path) -> None:
         ("dataset_fingerprint", "train on the same dataset, or start anew in another --model_dir"),
         ("seed", "set train_config.seed as it was"),
         ("batch_size", "set data_config.batch_size as it was"),
+        ("shuffle", "set data_config.shuffle as it was"),
+        ("drop_remainder", "set data_config.drop_remainder as it was"),
     ):
         before, now = getattr(saved, name), getattr(fresh, name)
         if before != now:

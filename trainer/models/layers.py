@@ -4,6 +4,8 @@ B rows, D width of a feature group.
 """
 
 import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
 from google.protobuf.message import Message
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
@@ -93,7 +95,7 @@ def mlp(in_width: int, config: pb.MLP) -> tuple[nn.Module, int]:
     for width, dropout in zip(config.hidden_units, dropouts, strict=True):
         layers.append(nn.Linear(in_width, width, bias=config.bias and not config.use_bn))
         if config.use_bn:
-            layers.append(nn.BatchNorm1d(width))
+            layers.append(GlobalBatchNorm(width))
         if config.use_ln:
             layers.append(nn.LayerNorm(width))
         if config.activation:
@@ -109,6 +111,46 @@ def optional_mlp(in_width: int, owner: Message, field: str) -> tuple[nn.Module, 
     if not owner.HasField(field):
         return nn.Identity(), in_width
     return mlp(in_width, getattr(owner, field))
+
+
+class GlobalBatchNorm(nn.Module):
+    """Batch normalisation over the rows of the *global* batch, however they lie on the ranks.
+
+    Like nn.BatchNorm1d on all rows at once; running statistics are the same on every rank. Ranks
+    may have any number of rows, none included.
+    """
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, width: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_variance", torch.ones(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise [B, D]."""
+        mean, variance = self.running_mean, self.running_variance
+        if self.training:
+            sums = torch.cat([features.sum(0), features.new_tensor([float(len(features))])])
+            sums = _all_reduce_with_grad(sums)
+            count = sums[-1].detach().clamp(min=1)
+            mean = sums[:-1] / count
+            variance = _all_reduce_with_grad((features - mean).square().sum(0)) / count
+            with torch.no_grad():
+                unbiased = variance * count / (count - 1).clamp(min=1)
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_variance.lerp_(unbiased, self.momentum)
+        return (features - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+
+
+def _all_reduce_with_grad(tensor: Tensor) -> Tensor:
+    """Sum over ranks; the gradient is summed over ranks too."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return tensor
+    return dist_nn.all_reduce(tensor)
 
 
 _ACTIVATIONS = {
