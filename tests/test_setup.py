@@ -164,11 +164,11 @@ def test_a_folder_that_is_no_venv_is_not_deleted(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # Without the variables of the `make test` that may have started us
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=environ, capture_output=True, text=True
+        ["make", *arguments], cwd=ROOT, env=environ | variables, capture_output=True, text=True
     )
 
 
@@ -194,6 +194,39 @@ def test_make_says_what_is_wrong(arguments, message):
     result = make(*arguments)
     assert result.returncode != 0
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(("status", "device"), [(0, "cuda"), (9, "cpu"), (127, "cpu")])
+def test_make_takes_cuda_only_where_the_driver_lists_a_gpu(tmp_path, status, device):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\n[ "$1" = -L ] && exit {status}\n')
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert make("--eval=show: ; @echo $(DEVICE)", "show", PATH=path).stdout.strip() == device
+
+
+def test_make_keeps_another_spark_out(tmp_path):
+    inherited = {"SPARK_HOME": str(tmp_path), "SPARK_CONF_DIR": str(tmp_path)}
+    variables = make("--eval=show: ; @$(IN_VENV) env", "show", **inherited).stdout.splitlines()
+    assert f"PATH={ROOT}/.venv/bin" in {line.split(":")[0] for line in variables}
+    assert [line for line in variables if line.startswith(("SPARK_HOME=", "SPARK_CONF_DIR="))] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ("global.cert='ca.pem'\n", False),
+        (":env:.extra-index-url='https://wheels.example'\n", True),
+        ("global.index-url='https://mirror.example'\n", True),
+    ],
+)
+def test_an_index_that_pip_knows_is_seen(monkeypatch, settings, known):
+    monkeypatch.setattr(
+        setup_env.subprocess,
+        "run",
+        lambda command, **_: subprocess.CompletedProcess(command, 0, settings),
+    )
+    assert setup_env.has_package_index(Path("python")) is known
 
 
 def test_the_cpu_stand_in_matches_the_project():

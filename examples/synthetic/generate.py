@@ -28,13 +28,10 @@ Run:
 """
 
 import argparse
-import contextlib
 import itertools
 import math
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +39,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+# Run as a file, a script sees its own folder alone; what the examples share lies one above.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from folders import new_folder
+
+OUTPUT_FILES = ("train/*.parquet", "eval/*.parquet")
 FIRST_SECOND = 1_767_225_600  # 2026-01-01 00:00:00 UTC
 DAY_SECONDS = 86_400
 TASTE_DIMS = 3
@@ -274,28 +276,6 @@ def generate(
     ]
 
 
-@contextlib.contextmanager
-def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling of `path`: renamed to it if the block ends well, else removed."""
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--output_path must be a folder, but {path} is a file; choose another")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise ValueError(
-            f"--output_path must be empty, but {path} is not; choose another or pass --overwrite"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        new = holder / "new"
-        new.mkdir()
-        yield new
-        if path.exists():
-            path.rename(holder / "old")
-        new.rename(path)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
-
-
 def write_parts(table: pa.Table, folder: Path, num_files: int) -> None:
     """Write the rows as `num_files` Parquet files of about equal rows."""
     folder.mkdir()
@@ -346,7 +326,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Generate, split, write, print a summary. Exit status 1 and one line on bad input."""
+    """Generate, split, write, print a summary. Exit status 1 and one line on an error."""
     args = vars(parse_args(argv))
     output, overwrite, num_files = (
         args.pop("output_path"),
@@ -355,7 +335,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     eval_share = args.pop("eval_share")
     try:
-        with new_folder(output, overwrite) as folder:
+        with new_folder(output, overwrite, OUTPUT_FILES) as folder:
             events, start = generate(**args)
             is_eval = start >= FIRST_SECOND + args["num_days"] * DAY_SECONDS * (1.0 - eval_share)
             if is_eval.all() or not is_eval.any():
@@ -366,7 +346,7 @@ def main(argv: list[str] | None = None) -> int:
             train, held_out = events.filter(pa.array(~is_eval)), events.filter(pa.array(is_eval))
             write_parts(train, folder / "train", num_files)
             write_parts(held_out, folder / "eval", num_files)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"generate.py: error: {error}", file=sys.stderr)
         return 1
     print(describe("train", train))

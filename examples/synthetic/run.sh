@@ -13,13 +13,21 @@ RANKS=${RANKS:-2}
 SESSIONS=${SESSIONS:-20000}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-say() { printf '\n== %s\n' "$*"; }
+. examples/common.sh
+check_run_folder "$MODEL_DIR"
 
-if [[ -n "${AGAIN:-}" || ! -f $DATA/train_sorted/_manifest.json \
-      || ! -f $DATA/eval_sorted/_manifest.json ]]; then
+# Says what the sorted data was made from. Written last, so data without it is unfinished.
+STAMP=$DATA/made_from
+code=$(cat examples/synthetic/{run.sh,generate.py} | sha256sum)
+made_from="SESSIONS=$SESSIONS code=${code%% *}"
+
+if [[ -n "${AGAIN:-}" || $(cat "$STAMP" 2>/dev/null) != "$made_from" \
+      || ! -f $DATA/train_sorted/_manifest.json || ! -f $DATA/eval_sorted/_manifest.json ]]; then
     say "1/4 make raw events in $DATA"
     python examples/synthetic/generate.py --output_path "$DATA/raw" --num_sessions "$SESSIONS" \
         --overwrite
+    # Without its manifest a data set is refused by all who read it: no old half beside a new one.
+    rm -f "$STAMP" "$DATA"/{train,eval}_sorted/_manifest.json
     for split in train eval; do
         say "2/4 sort $split by session and time (Spark)"
         spark-submit --master "local[2]" preprocessing/jrc_sort.py \
@@ -27,6 +35,7 @@ if [[ -n "${AGAIN:-}" || ! -f $DATA/train_sorted/_manifest.json \
             --session-column session_id --timestamp-column timestamp --tie-breaker position \
             --num-partitions 4
     done
+    echo "$made_from" > "$STAMP"
 else
     say "1/4 and 2/4 are done: $DATA holds the sorted data (AGAIN=1 makes it again)"
 fi

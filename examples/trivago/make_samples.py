@@ -13,13 +13,9 @@ Run:
 """
 
 import argparse
-import contextlib
 import itertools
 import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import trivago_features as features
 
+# Run as a file, a script sees its own folder alone; what the examples share lies one above.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from folders import new_folder
+
+OUTPUT_FILES = ("train/*.parquet", "eval/*.parquet", "vocab.json")
 KEY_COLUMNS = ["session_id", "timestamp", "step"]
 LABEL = "label"
 # The fewest training lists in which a value must be seen to earn an id of its own.
@@ -164,28 +165,6 @@ def check_samples(samples: pd.DataFrame, vocab: dict) -> None:
         assert np.isfinite(samples[name]).all() and samples[name].abs().max() <= 10, name
 
 
-@contextlib.contextmanager
-def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling of `path`: renamed to it if the block ends well, else removed."""
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--output_path must be a folder, but {path} is a file; choose another")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise ValueError(
-            f"--output_path must be empty, but {path} is not; choose another or pass --overwrite"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        new = holder / "new"
-        new.mkdir()
-        yield new
-        if path.exists():
-            path.rename(holder / "old")
-        new.rename(path)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
-
-
 def write_parts(samples: pd.DataFrame, folder: Path, num_files: int) -> None:
     """Write the rows as `num_files` Parquet files of about equal rows."""
     folder.mkdir()
@@ -237,10 +216,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Build, check, write, print a summary. Exit status 1 and one line on bad input."""
+    """Build, check, write, print a summary. Exit status 1 and one line on an error."""
     args = parse_args(argv)
     try:
-        with new_folder(args.output_path, args.overwrite) as folder:
+        with new_folder(args.output_path, args.overwrite, OUTPUT_FILES) as folder:
             samples, state = build_samples(read_raw(args.raw_path))
             is_eval = split_by_start(samples, args.eval_share)
             samples, vocab = code_ids(samples, state, is_eval)
@@ -249,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
             write_parts(samples[is_eval], folder / "eval", args.num_files)
             text = json.dumps(vocab, ensure_ascii=False, indent=1)
             (folder / "vocab.json").write_text(text + "\n", encoding="utf-8")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"make_samples.py: error: {error}", file=sys.stderr)
         return 1
     print(describe("all", samples))

@@ -13,7 +13,8 @@ RUNS=${RUNS:-runs/trivago}
 RANKS=${RANKS:-2}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-say() { printf '\n== %s\n' "$*"; }
+. examples/common.sh
+for loss in jrc bce; do check_run_folder "$RUNS/$loss"; done
 
 say "1/3 make samples in $DATA"
 python examples/trivago/make_samples.py --raw_path "$RAW" --output_path "$DATA/raw" --overwrite

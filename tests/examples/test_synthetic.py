@@ -126,10 +126,12 @@ def test_refuses_an_output_that_is_not_empty(folder, capsys):
 
 
 def test_overwrite_replaces_everything(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "stale").write_text("x")
-    assert generate.main([f"--output_path={tmp_path / 'out'}", *FLAGS, "--overwrite"]) == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["eval", "train"]
+    out = tmp_path / "out"
+    (out / "train").mkdir(parents=True)
+    (out / "train" / "part-00009.parquet").write_text("stale")
+    assert generate.main([f"--output_path={out}", *FLAGS, "--overwrite"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["eval", "train"]
+    assert not (out / "train" / "part-00009.parquet").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -144,6 +146,8 @@ def test_output_that_is_a_file(tmp_path, capsys):
     (tmp_path / "out").write_text("x")
     assert generate.main([f"--output_path={tmp_path / 'out'}"]) == 1
     assert "--output_path must be a folder" in capsys.readouterr().err
+    assert generate.main([f"--output_path={tmp_path / 'out' / 'below'}"]) == 1
+    assert capsys.readouterr().err.startswith("generate.py: error: ")
 
 
 @pytest.mark.parametrize(
