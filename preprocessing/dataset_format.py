@@ -63,8 +63,9 @@ class DataFile:
 class Statistics:
     """Counts over the dataset; session lengths are in rows.
 
-    `min_timestamp` and `max_timestamp` are a number for a numeric column, else an ISO 8601 string
-    (UTC, ending in `Z`, for a Spark TIMESTAMP). Percentiles are nearest-rank, over sessions.
+    `min_timestamp` and `max_timestamp` are a number for a column of integers or floats, the digits
+    as a string for a decimal column, else an ISO 8601 string (UTC, ending in `Z`, for a Spark
+    TIMESTAMP). Percentiles are nearest-rank, over sessions.
     """
 
     rows: int
@@ -81,8 +82,9 @@ class Statistics:
 class Manifest:
     """What `_manifest.json` says.
 
-    `fingerprint` is a hash of what the files hold and in which order (sessions, times,
-    tie-breakers, places), not of when, where or by which compression library they were written.
+    `fingerprint` is a hash of what the files hold, every value of every column, and of where each
+    row lies; not of when, where or by which compression library they were written. So it is the
+    identity of the data set for training.
     """
 
     session_columns: tuple[str, ...]

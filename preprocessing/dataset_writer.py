@@ -39,11 +39,11 @@ WRITE_CONF = {
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a data file holds; `key_hash` depends on the keys and place of every row."""
+    """What a data file holds; `content_hash` depends on every value and the place of each row."""
 
     rows: int
     sessions: int
-    key_hash: int
+    content_hash: int
 
 
 def write_rows(laid_out: DataFrame, files: HadoopFiles, staging: str, row_group_bytes: int) -> None:
@@ -53,8 +53,8 @@ def write_rows(laid_out: DataFrame, files: HadoopFiles, staging: str, row_group_
     file for the first).
     """
     spark, target = laid_out.sparkSession, f"{staging}/dataset"
-    with _settings(spark, WRITE_CONF):
-        writer = laid_out.write.option("compression", "zstd").option("maxRecordsPerFile", 0)
+    with settings(spark, WRITE_CONF):
+        writer = laid_out.write.option("compression", "zstd")
         writer.option("parquet.block.size", row_group_bytes).parquet(f"{staging}/rows")
     # Read with no column of the data: that a file has rows stands in its footer.
     rows = spark.read.schema(T.StructType()).parquet(f"{staging}/rows")
@@ -78,11 +78,10 @@ def verify_and_index(
         RuntimeError: rows were lost or doubled, or a session is not whole, contiguous, in order.
     """
     dataset = f"{staging}/dataset"
-    key_schema = T.StructType([field for field in schema.fields if field.name in keys.names])
-    written = files.spark.read.schema(key_schema).parquet(dataset)
+    written = files.spark.read.schema(schema).parquet(dataset)
     sizes = files.sizes(dataset)
     # As many tasks as data files: the default of 200 is slow for a few files, too few for many.
-    with _settings(files.spark, {"spark.sql.shuffle.partitions": str(len(sizes))}):
+    with settings(files.spark, {"spark.sql.shuffle.partitions": str(len(sizes))}):
         runs = session_layout.session_runs(session_layout.placed_rows(written, keys)).persist()
         try:
             per_file = _facts_per_file(runs)
@@ -133,8 +132,8 @@ def write_index(runs: DataFrame, files: HadoopFiles, staging: str, names: Sequen
     )
     # The sort starts with the column of partitionBy, which therefore adds no sort of its own.
     in_order = index.repartition(len(names), "file").sortWithinPartitions("file", ROW_START)
-    with _settings(runs.sparkSession, WRITE_CONF):
-        writer = in_order.write.option("compression", "zstd").option("maxRecordsPerFile", 0)
+    with settings(runs.sparkSession, WRITE_CONF):
+        writer = in_order.write.option("compression", "zstd")
         writer.partitionBy("file").parquet(scratch)
     files.make_folder(target)
     for name in names:
@@ -174,7 +173,9 @@ def check_index(index: DataFrame, per_file: Mapping[str, FileFacts]) -> None:
 
 def _facts_per_file(runs: DataFrame) -> dict[str, FileFacts]:
     """Facts of each data file, in name order."""
-    facts = runs.groupBy("file").agg(F.sum("num_rows"), F.count(F.lit(1)), F.bit_xor("key_hash"))
+    facts = runs.groupBy("file").agg(
+        F.sum("num_rows"), F.count(F.lit(1)), F.bit_xor("content_hash")
+    )
     return {name: FileFacts(*counts) for name, *counts in sorted(facts.collect())}
 
 
@@ -198,14 +199,14 @@ def _fingerprint(
     columns: Sequence[dataset_format.Column],
     per_file: Mapping[str, FileFacts],
 ) -> str:
-    """SHA-256 over keys, schema, and per file its rows, sessions, and hash of keys and places."""
+    """SHA-256 over keys, schema, and per file its rows, sessions, and content hash."""
     schema = [[column.name, column.type] for column in columns]
-    files = [[name, file.rows, file.sessions, file.key_hash] for name, file in per_file.items()]
+    files = [[name, file.rows, file.sessions, file.content_hash] for name, file in per_file.items()]
     return hashlib.sha256(json.dumps([keys.names, schema, files]).encode()).hexdigest()
 
 
 @contextmanager
-def _settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
+def settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
     """Spark SQL settings for the length of a block."""
     before = {name: spark.conf.get(name, None) for name in values}
     for name, value in values.items():

@@ -1,19 +1,38 @@
 """Files on any file system that Hadoop knows (local, HDFS, object stores), published atomically.
 
 A dataset is assembled in a hidden staging folder beside its final place and renamed at the end,
-its manifest last. What fails before that leaves the final place as it was. A killed driver can
-leave a `.<name>.staging-*` behind, which is safe to delete.
+its manifest last. What fails before that leaves the final place as it was. What a killed driver
+can leave behind, beside the final place:
+
+    .<name>.staging-*               safe to delete
+    .<name>.old-*, and no <name>    killed while it replaced a dataset: `.old-*` is that dataset,
+                                    and the next run to the same place puts it back first
+    .<name>.old-*, and <name>       without a manifest, <name> is unfinished: rename `.old-*` to
+                                    <name> in its stead, or run again; else `.old-*` is rubbish
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql import SparkSession
+
+_GLOB = re.compile(r"[\[\]{}*?\\]")
+
+
+def has_glob(path: str) -> bool:
+    """Whether `path` has a character that Hadoop and Spark take for a pattern."""
+    return _GLOB.search(path) is not None
+
+
+def escape_glob(path: str) -> str:
+    """A pattern that matches `path` alone, for Spark readers, which expand every path."""
+    return _GLOB.sub(r"\\\g<0>", path)
 
 
 class HadoopFiles:
@@ -38,8 +57,13 @@ class HadoopFiles:
         return system.makeQualified(java_path).toString()
 
     def expand(self, pattern: str) -> list[str]:
-        """Existing paths that match the glob `pattern`, as absolute URIs; empty when none does."""
+        """The path `pattern` itself, or else those that match it as a glob, as absolute URIs.
+
+        Empty when there is none.
+        """
         system, java_path = self._open(pattern)
+        if system.exists(java_path):
+            return [system.makeQualified(java_path).toString()]
         return [status.getPath().toString() for status in system.globStatus(java_path) or ()]
 
     def exists(self, path: str) -> bool:
@@ -131,3 +155,27 @@ def publish(files: HadoopFiles, staged: str, manifest: str, output: str) -> None
         raise
     if old:
         files.delete(old)
+
+
+def put_back_old(files: HadoopFiles, output: str) -> str | None:
+    """Undo a replacement of `output` that was killed half-way; returns the place it came from.
+
+    Nothing happens, and None is returned, when `output` is there or nothing was moved aside.
+
+    Raises:
+        ValueError: several datasets were moved aside.
+    """
+    parent, name = posixpath.split(output)
+    folder = f"{parent}/"  # with its slash, also where it is the root
+    if files.exists(output) or not files.exists(folder):
+        return None
+    old = sorted(entry for entry in files.sizes(folder) if entry.startswith(f".{name}.old-"))
+    if not old:
+        return None
+    if len(old) > 1:
+        raise ValueError(
+            f"--output-path has no dataset, but killed runs left {', '.join(old)} in {parent}; "
+            f"rename the one to keep to {name!r} and delete the others"
+        )
+    files.rename(f"{parent}/{old[0]}", output)
+    return f"{parent}/{old[0]}"

@@ -7,9 +7,14 @@ order. It does the work of
     CREATE TABLE out AS SELECT `(ds)?+.+` FROM in
     DISTRIBUTE BY user_id SORT BY user_id ASC, time_stamp ASC
 
-and leaves nothing to the cluster's defaults. It needs Spark 3.5 or later and Python 3.11 or later
-on the driver; the executors run no Python. The same input rows and number of partitions give the
-same rows in the same files in the same order.
+and sets for itself what in a cluster's defaults could cut, merge, skip or shift: records per file,
+adaptive execution, Parquet's types, corrupt and missing files (an error), and the time zone (UTC
+for the text of CSV and JSON timestamps that name none). It needs Spark 3.5 or later and Python 3.11
+or later on the driver; the executors run no Python. The same input rows and number of partitions
+give the same rows in the same files in the same order.
+
+A column that stands in folder names (`events/ds=1/...`) is read when --input-path is the folder
+above them (`events`), and is not when it is one of them (`events/ds=1`).
 
 Exit status: 0 published; 1 an error, with the output as it was before; 2 a wrong flag.
 
@@ -20,8 +25,8 @@ Submit it:
 
 In cluster mode the sibling modules must travel along; from the folder of this file:
 
-    spark-submit --master yarn --deploy-mode cluster \\
-        --py-files dataset_format.py,dataset_writer.py,hadoop_files.py,session_layout.py \\
+    SIBLINGS=dataset_format.py,dataset_writer.py,hadoop_files.py,row_hash.py,session_layout.py
+    spark-submit --master yarn --deploy-mode cluster --py-files $SIBLINGS,spark_errors.py \\
         jrc_sort.py --input-path hdfs:///events --output-path hdfs:///train \\
         --session-column user_id --timestamp-column time_stamp --columns-regex '(ds)?+.+'
 """
@@ -29,11 +34,10 @@ In cluster mode the sibling modules must travel along; from the folder of this f
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JError
@@ -41,21 +45,35 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 if __package__:  # imported as preprocessing.jrc_sort
-    from preprocessing import dataset_format, dataset_writer, hadoop_files, session_layout
+    from preprocessing import (
+        dataset_format,
+        dataset_writer,
+        hadoop_files,
+        session_layout,
+        spark_errors,
+    )
 else:  # run by spark-submit: the siblings lie in the script's folder, or came with --py-files
     import dataset_format
     import dataset_writer
     import hadoop_files
     import session_layout
+    import spark_errors
 
 MIB = 1 << 20
 TARGET_FILE_BYTES = 128 * MIB
 MIN_PARTITIONS = 8
 DEFAULT_ROW_GROUP_BYTES = 16 * MIB
+# Cluster-wide these may be true, and then lose rows in silence.
+SKIP_NO_FILE = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
 READ_OPTIONS = {
     "parquet": {"mergeSchema": "true"},  # else a column that only some files have can go unseen
     "orc": {"mergeSchema": "true"},
-    "csv": {"header": "true", "mode": "FAILFAST"},  # else a malformed line turns into nulls
+    "csv": {
+        "header": "true",
+        "mode": "FAILFAST",  # else a malformed line turns into nulls
+        "columnPruning": "false",  # else lines are cut to the columns in use, and not counted
+        "enforceSchema": "false",  # else columns go by position, whatever the header says
+    },
     "json": {"mode": "FAILFAST"},
 }
 
@@ -102,7 +120,8 @@ def _add_input_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="PATH",
-        help="file, folder or glob, on any file system Spark knows; give it again for more",
+        help="file, folder or glob, on any file system Spark knows; give it again for more. "
+        "A column of folder names like ds=1 is read only from the folder above them",
     )
     parser.add_argument("--input-format", choices=sorted(READ_OPTIONS), default="parquet")
     parser.add_argument(
@@ -174,10 +193,17 @@ def default_num_partitions(input_bytes: int) -> int:
 def run_job(spark: SparkSession, options: argparse.Namespace) -> JobReport:
     """Read, check, lay out, verify and publish, as `options` of `parse_arguments` say.
 
+    The session's time zone is UTC while it runs.
+
     Raises:
         ValueError: the flags or the data are at fault; nothing was published.
         RuntimeError: what was written is not what it must be; nothing was published.
     """
+    with dataset_writer.settings(spark, {"spark.sql.session.timeZone": "UTC"}):
+        return _run_phases(spark, options)
+
+
+def _run_phases(spark: SparkSession, options: argparse.Namespace) -> JobReport:
     files = hadoop_files.HadoopFiles(spark)
     keys = session_layout.SortKeys(
         options.session_column, options.timestamp_column, tuple(options.tie_breaker)
@@ -187,6 +213,7 @@ def run_job(spark: SparkSession, options: argparse.Namespace) -> JobReport:
     with _timed(seconds, "check"):
         inputs = check_paths(files, options.input_path, options.output_path, options.overwrite)
         source = read_input(spark, inputs, options.input_format, options.schema)
+        session_layout.check_not_empty(source)
         events = session_layout.select_columns(source, options.columns_regex, options.drop_columns)
         session_layout.check_schema(events, keys, source.columns)
         facts = session_layout.check_values(events, keys)
@@ -211,11 +238,18 @@ def check_paths(
 ) -> list[str]:
     """The input paths with globs expanded, once it is sure that output and input cannot clash.
 
+    An old dataset that a killed run left aside is put back first (hadoop_files.py).
+
     Raises:
-        ValueError: an input is not there; the output holds an input or lies in one; the output
-            exists and may not be replaced.
+        ValueError: an input is not there; the output holds an input or lies in one; its path has
+            glob characters; it exists and may not be replaced.
     """
     output = files.qualify(output_path)
+    if hadoop_files.has_glob(output):
+        raise ValueError(
+            f"--output-path must be free of []{{}}*?\\, which Spark's readers take for a pattern, "
+            f"but got {output!r}; choose another"
+        )
     inputs: list[str] = []
     for pattern in input_paths:
         found = files.expand(pattern)
@@ -228,11 +262,20 @@ def check_paths(
                 f"--output-path must lie apart from the input, but {output_path!r} and the input "
                 f"{path!r} are the same or inside one another; choose another output"
             )
+    _check_replaceable(files, output, output_path, overwrite)
+    return inputs
+
+
+def _check_replaceable(
+    files: hadoop_files.HadoopFiles, output: str, output_path: str, overwrite: bool
+) -> None:
+    came_from = hadoop_files.put_back_old(files, output)
     if not files.exists(output):
-        return inputs
+        return
     if not overwrite:
+        put_back = f", put back from {came_from}, where a killed run left it" if came_from else ""
         raise ValueError(
-            f"--output-path must be new, but {output_path!r} exists; "
+            f"--output-path must be new, but {output_path!r} exists{put_back}; "
             "choose another or add --overwrite"
         )
     entries = files.sizes(output)
@@ -242,18 +285,17 @@ def check_paths(
             f"--overwrite must find a session dataset to replace, but {output_path!r} is none; "
             "delete it yourself or choose another output"
         )
-    return inputs
 
 
 def read_input(
     spark: SparkSession, paths: list[str], input_format: str, schema: str | None
 ) -> DataFrame:
-    """The events at `paths`; malformed CSV or JSON fails instead of turning into nulls.
+    """The events at `paths`, taken literally; malformed CSV or JSON fails when it is read.
 
     Raises:
         ValueError: `schema` with a format that has its own, or not a DDL schema; unreadable input.
     """
-    reader = spark.read.options(**READ_OPTIONS[input_format])
+    reader = spark.read.options(**SKIP_NO_FILE, **READ_OPTIONS[input_format])
     if schema is not None:
         if input_format not in ("csv", "json"):
             raise ValueError(
@@ -265,44 +307,41 @@ def read_input(
         except PySparkException as error:
             raise ValueError(
                 "--schema must be a DDL string like 'user_id STRING, ts BIGINT', "
-                f"but got {schema!r}: {spark_reason(error)}"
+                f"but got {schema!r}: {spark_errors.spark_reason(error)}"
             ) from None
     elif input_format == "csv":
         reader = reader.option("inferSchema", "true")
     try:
-        return reader.format(input_format).load(paths)
+        return reader.format(input_format).load([hadoop_files.escape_glob(p) for p in paths])
     except (PySparkException, Py4JError) as error:
+        reason = spark_errors.spark_reason(error)
         raise ValueError(
             f"--input-path must hold {input_format} files, but Spark cannot read "
-            f"{', '.join(paths)}: {spark_reason(error)}; check --input-path and --input-format"
+            f"{', '.join(paths)}: {reason}; check --input-path and --input-format"
         ) from None
-
-
-def spark_reason(error: Exception) -> str:
-    """The first and last reason in a Spark or Java exception, without its stack trace."""
-    text = str(error)
-    classed = re.findall(r"\[[A-Z][A-Z0-9_.]{5,}\][^\n]*", text)  # [PATH_NOT_FOUND] Path does ...
-    caused = re.findall(r"Caused by: [\w.$]+: ([^\n]+)", text)
-    reasons = (classed or text.splitlines()[:2])[:1] + (classed or caused)[-1:]
-    return "; ".join(dict.fromkeys(reason.strip() for reason in reasons))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Own the Spark session around `run_job`; returns the exit status."""
     options = parse_arguments(argv)
-    report, reason = None, ""
-    spark = SparkSession.builder.appName("jrc_sort").getOrCreate()
+    report, reason, spark = None, "", None
     try:
-        spark.sparkContext.setLogLevel("ERROR")
+        spark = SparkSession.builder.appName("jrc_sort").getOrCreate()
+        spark_errors.silence_stack_traces(spark)
         report = run_job(spark, options)
+    except (PySparkException, Py4JError) as error:
+        started = "Spark failed" if spark else "Spark did not start (it needs Java 17 or later)"
+        reason = f"{started}: {spark_errors.spark_reason(error)}"
     except (ValueError, RuntimeError, OSError) as error:
         reason = str(error)
-    except (PySparkException, Py4JError) as error:
-        reason = f"Spark failed: {spark_reason(error)}"
+    except Exception as error:
+        reason = f"unexpected {type(error).__name__}: {spark_errors.spark_reason(error)}"
     finally:
-        spark.stop()  # before any message, which Spark's progress bar would write over
+        if spark:
+            with suppress(Exception):  # a driver that died cannot be stopped, nor tells more
+                spark.stop()  # before any message, which Spark's progress bar would write over
     if report is None:
-        print(f"jrc_sort.py: error: {reason}", file=sys.stderr)
+        print(f"jrc_sort.py: error: {' '.join(reason.split())}", file=sys.stderr)
         return 1
     print(report)
     return 0

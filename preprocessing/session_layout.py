@@ -2,14 +2,16 @@
 
 Only DataFrame expressions, no Python on the executors. `rows` has the columns of `placed_rows`:
 
-    file               row_index   session   order_key
-    part-00000.parquet 0           u7        {10, 1}      order_key = (timestamp, tie-breakers)
-    part-00000.parquet 1           u7        {12, 0}
-    part-00000.parquet 2           u3        {11, 5}
+    file               row_index   session   order_key   row_hash
+    part-00000.parquet 0           u7        {10, 1}     ...
+    part-00000.parquet 1           u7        {12, 0}     ...
+    part-00000.parquet 2           u3        {11, 5}     ...
+
+order_key = (timestamp, tie-breakers); row_hash is over all columns (row_hash.py).
 
 `runs`, one row per (file, session), says where each session lies:
 
-    file               session   row_start   row_last   num_rows   disordered_rows   key_hash
+    file               session   row_start   row_last   num_rows   disordered_rows   content_hash
     part-00000.parquet u7        0           1          2          0                 ...
     part-00000.parquet u3        2           2          1          0                 ...
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -31,10 +33,16 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+if __package__:  # imported as preprocessing.session_layout
+    from preprocessing.row_hash import column, row_hash, without_order
+else:  # run by spark-submit, see jrc_sort.py
+    from row_hash import column, row_hash, without_order
+
 TIME_TYPES = (T.NumericType, T.TimestampType, T.TimestampNTZType, T.DateType)
 SESSION_TYPES = (*TIME_TYPES, T.StringType, T.BinaryType)
 _SHOWN_COLUMNS = 20
 _SHOWN_VIOLATIONS = 5
+_MICROSECONDS_PER_YEAR = 31_556_952_000_000
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,6 @@ class InputFacts:
     max_timestamp: int | float | str
 
 
-def column(name: str) -> Column:
-    """The column called exactly `name`, dots and spaces included."""
-    return F.col("`" + name.replace("`", "``") + "`")
-
-
 def select_columns(
     df: DataFrame, columns_regex: str | None, drop_columns: Sequence[str]
 ) -> DataFrame:
@@ -84,6 +87,10 @@ def select_columns(
     """
     for name in drop_columns:
         _require_column("--drop-columns", name, df.columns)
+    if columns_regex == "":
+        raise ValueError(
+            "--columns-regex must be a Java regex, but got ''; leave it out to keep all columns"
+        )
     if columns_regex is not None:
         try:
             kept = df.select(df.colRegex(f"`{columns_regex}`"))
@@ -108,8 +115,15 @@ def check_schema(df: DataFrame, keys: SortKeys, all_columns: Sequence[str]) -> N
     `all_columns` are those of the input before columns were left out.
 
     Raises:
-        ValueError: a key column is not there, was left out, is named twice, or has an unfit type.
+        ValueError: a key column is not there, was left out, is named twice, or has an unfit type;
+            a column has the name of Spark's hidden one.
     """
+    for name in df.columns:
+        if name.lower() == "_metadata":
+            raise ValueError(
+                f"no column may be called {name!r}, which hides Spark's own column of that name; "
+                "rename it before, or leave it out with --drop-columns"
+            )
     for position, (flag, name) in enumerate(keys.flags):
         _require_column(flag, name, all_columns)
         if name not in df.columns:
@@ -127,22 +141,35 @@ def check_schema(df: DataFrame, keys: SortKeys, all_columns: Sequence[str]) -> N
         "--timestamp-column", keys.timestamp, types, TIME_TYPES, "a number, a timestamp or a date"
     )
     for name in keys.tie_breakers:
-        if _without_order(types[name]):
+        if without_order(types[name]):
             raise ValueError(
                 f"--tie-breaker must have an order, but {name!r} is a "
                 f"{types[name].simpleString()}; name another column"
             )
 
 
+def check_not_empty(df: DataFrame) -> None:
+    """Check that there is a row, before types: those of CSV without rows are not the user's.
+
+    Raises:
+        ValueError: no row.
+    """
+    if df.isEmpty():
+        raise ValueError("input must have at least one row, but it has none; look at --input-path")
+
+
 def check_values(df: DataFrame, keys: SortKeys) -> InputFacts:
     """Check that every row has a session and a time, in one pass over the two columns.
 
     Raises:
-        ValueError: no row; a null or NaN session; a null, NaN or infinite timestamp.
+        ValueError: a null, NaN or empty session; a null, NaN or infinite timestamp, or one outside
+            the years 1 to 9999.
     """
     session, timestamp = column(keys.session), column(keys.timestamp)
     types = {field.name: field.dataType for field in df.schema.fields}
     bad_session = session.isNull() | _is_nan(session, types[keys.session])
+    if isinstance(types[keys.session], T.StringType | T.BinaryType):
+        bad_session |= F.length(session) == 0
     infinite = F.lit(False)
     if isinstance(types[keys.timestamp], T.FractionalType):
         infinite = F.abs(timestamp.cast("double")) == float("inf")
@@ -151,16 +178,14 @@ def check_values(df: DataFrame, keys: SortKeys) -> InputFacts:
         F.count(F.lit(1)).alias("rows"),
         F.count(F.when(bad_session, 1)).alias("bad_sessions"),
         F.count(F.when(bad_time, 1)).alias("bad_times"),
-        _json_time(F.min(timestamp), types[keys.timestamp]).alias("first"),
-        _json_time(F.max(timestamp), types[keys.timestamp]).alias("last"),
+        _plain_time(F.min(timestamp), types[keys.timestamp]).alias("first"),
+        _plain_time(F.max(timestamp), types[keys.timestamp]).alias("last"),
     ).collect()[0]
-    if found.rows == 0:
-        raise ValueError("input must have at least one row, but it has none; look at --input-path")
     if found.bad_sessions:
         raise ValueError(
             f"session column {keys.session!r} must have a value in every row, but "
-            f"{found.bad_sessions} of {found.rows} rows are null or NaN, which would make one "
-            "giant session; filter or fill these rows first"
+            f"{found.bad_sessions} of {found.rows} rows are null, NaN or empty, which would make "
+            "one giant session; filter or fill these rows first"
         )
     if found.bad_times:
         raise ValueError(
@@ -168,7 +193,8 @@ def check_values(df: DataFrame, keys: SortKeys) -> InputFacts:
             f"{found.bad_times} of {found.rows} rows are null, NaN or infinite; "
             "filter or fill these rows first"
         )
-    first, last = (_time_value(value, types[keys.timestamp]) for value in (found.first, found.last))
+    kind = types[keys.timestamp]
+    first, last = (_time_value(keys.timestamp, v, kind) for v in (found.first, found.last))
     return InputFacts(found.rows, first, last)
 
 
@@ -178,30 +204,30 @@ def lay_out(df: DataFrame, keys: SortKeys, num_partitions: int) -> DataFrame:
     `repartition(n, key)` never splits a key; a REBALANCE hint would. Rows with equal keys are
     ordered by a hash of all their columns, so the order does not depend on the input's files.
     """
-    row_hash = "row_hash"
-    while row_hash in df.columns:
-        row_hash = "_" + row_hash
-    hashed = F.xxhash64(*(_hashable(field) for field in df.schema.fields))
+    hash_name = "row_hash"
+    while hash_name.lower() in (name.lower() for name in df.columns):
+        hash_name = "_" + hash_name
     return (
         df.repartition(num_partitions, column(keys.session))
-        .withColumn(row_hash, hashed)
-        .sortWithinPartitions(*(column(name) for name in keys.names), column(row_hash))
-        .drop(column(row_hash))
+        .withColumn(hash_name, row_hash(df.schema))
+        .sortWithinPartitions(*(column(name) for name in keys.names), column(hash_name))
+        .drop(column(hash_name))
     )
 
 
 def placed_rows(written: DataFrame, keys: SortKeys) -> DataFrame:
-    """Place and keys of every row read from Parquet: `rows` of the module docstring."""
+    """Place, keys and content of every row read from Parquet: `rows` of the module docstring."""
     return written.select(
         F.col("_metadata.file_name").alias("file"),
         F.col("_metadata.row_index").alias("row_index"),
         column(keys.session).alias("session"),
         F.struct(*(column(name) for name in keys.names[1:])).alias("order_key"),
+        row_hash(written.schema).alias("row_hash"),
     )
 
 
 def session_runs(rows: DataFrame) -> DataFrame:
-    """Extent, disorder and hash of keys and places per session: `runs` of the module docstring."""
+    """Extent, disorder and hash of rows and places per session: `runs` of the module docstring."""
     in_file_order = Window.partitionBy("file", "session").orderBy("row_index")
     is_disordered = F.lag("order_key").over(in_file_order) > F.col("order_key")
     return (
@@ -212,7 +238,7 @@ def session_runs(rows: DataFrame) -> DataFrame:
             F.max("row_index").alias("row_last"),
             F.count(F.lit(1)).alias("num_rows"),
             F.sum("disordered").alias("disordered_rows"),
-            F.bit_xor(F.xxhash64("row_index", "session", "order_key")).alias("key_hash"),
+            F.bit_xor(F.xxhash64("row_index", "row_hash")).alias("content_hash"),
         )
     )
 
@@ -269,29 +295,36 @@ def _require_type(
     raise ValueError(f"{flag} must be {wanted}, but {name!r} is a {found.simpleString()}; {cure}")
 
 
-def _without_order(data_type: T.DataType) -> bool:
-    """Spark neither compares nor hashes maps and variants, also when nested."""
-    return any(part in data_type.simpleString() for part in ("map<", "variant"))
-
-
-def _hashable(field: T.StructField) -> Column:
-    value = column(field.name)
-    return F.to_json(value) if _without_order(field.dataType) else value
-
-
 def _is_nan(value: Column, data_type: T.DataType) -> Column:
     return F.isnan(value) if isinstance(data_type, T.FloatType | T.DoubleType) else F.lit(False)
 
 
-def _json_time(value: Column, data_type: T.DataType) -> Column:
-    """Zone-free on its way to the driver: a Spark TIMESTAMP as microseconds since 1970 UTC."""
-    return F.unix_micros(value) if isinstance(data_type, T.TimestampType) else value
+def _plain_time(value: Column, data_type: T.DataType) -> Column:
+    """For the driver, whose own types end with the year 9999 and know a local time zone.
 
-
-def _time_value(value: Any, data_type: T.DataType) -> int | float | str:
+    A TIMESTAMP as microseconds since 1970 UTC, a date or a TIMESTAMP_NTZ as text.
+    """
     if isinstance(data_type, T.TimestampType):
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
-        return moment.replace(tzinfo=None).isoformat() + "Z"
-    if isinstance(value, Decimal):
-        return str(value)
-    return value if isinstance(value, int | float) else value.isoformat()
+        return F.unix_micros(value)
+    is_text = isinstance(data_type, T.DateType | T.TimestampNTZType)
+    return value.cast("string") if is_text else value
+
+
+def _time_value(name: str, value: Any, data_type: T.DataType) -> int | float | str:
+    """`value` of `_plain_time` as the manifest has it."""
+    shown = value
+    try:
+        if isinstance(data_type, T.TimestampType):
+            shown = f"about the year {1970 + value // _MICROSECONDS_PER_YEAR}"
+            return (datetime(1970, 1, 1) + timedelta(microseconds=value)).isoformat() + "Z"
+        if isinstance(data_type, T.TimestampNTZType):
+            return datetime.fromisoformat(value).isoformat()
+        if isinstance(data_type, T.DateType):
+            return date.fromisoformat(value).isoformat()
+    except (OverflowError, ValueError):
+        raise ValueError(
+            f"timestamp column {name!r} must lie in the years 1 to 9999, but reaches {shown}; were "
+            "milliseconds or microseconds taken for seconds? Convert them with timestamp_millis or "
+            "timestamp_micros, or leave them plain numbers"
+        ) from None
+    return format(value, "f") if isinstance(value, Decimal) else value

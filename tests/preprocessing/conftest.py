@@ -15,6 +15,10 @@ HOSTILE_DEFAULTS = {
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.files.maxRecordsPerFile": "7",
     "spark.sql.parquet.outputTimestampType": "INT96",
+    "spark.sql.parquet.writeLegacyFormat": "true",
+    "spark.sql.files.ignoreCorruptFiles": "true",
+    "spark.sql.files.ignoreMissingFiles": "true",
+    "spark.sql.session.timeZone": "Asia/Shanghai",
 }
 
 

@@ -12,7 +12,14 @@ from py4j.protocol import Py4JError
 from pyarrow.dataset import dataset as arrow_dataset
 from pyspark.errors import PySparkException
 
-from preprocessing import dataset_format, dataset_writer, hadoop_files, jrc_sort, session_layout
+from preprocessing import (
+    dataset_format,
+    dataset_writer,
+    hadoop_files,
+    jrc_sort,
+    session_layout,
+    spark_errors,
+)
 
 
 def content(rows: list[dict]) -> Counter:
@@ -165,7 +172,7 @@ def test_wrong_index_is_found(spark, tmp_path):
         1
     ).write.parquet(str(tmp_path / "index"))
     (name,) = (path.name for path in (tmp_path / "index").glob("part-*"))
-    facts = dataset_writer.FileFacts(rows=4, sessions=2, key_hash=0)
+    facts = dataset_writer.FileFacts(rows=4, sessions=2, content_hash=0)
     index = spark.read.parquet(str(tmp_path / "index"))
     with pytest.raises(
         RuntimeError, match=r"must be \(4, 2, 0\), but are \(4, 2, 1\); run the job"
@@ -205,7 +212,7 @@ def test_bad_input_files(events, write_input, bad, tmp_path):
     (tmp_path / "text" / "a.parquet").write_text("hello")
     message = bad(tmp_path / "text")
     assert "--input-path must hold parquet files, but Spark cannot read" in message
-    assert "CANNOT_READ_FILE_FOOTER" in message
+    assert "a.parquet is not a Parquet file" in message
     assert "\n" not in message
     (tmp_path / "nothing").mkdir()
     assert "UNABLE_TO_INFER_SCHEMA" in bad(tmp_path / "nothing")
@@ -220,7 +227,7 @@ def test_malformed_line_fails_instead_of_turning_into_nulls(run_job, tmp_path):
     (tmp_path / "events.csv").write_text("session_id,ts,item\n1,2,3\n8,9\n")
     with pytest.raises((PySparkException, Py4JError)) as caught:
         run_job(tmp_path / "events.csv", "--input-format", "csv")
-    reason = jrc_sort.spark_reason(caught.value)
+    reason = spark_errors.spark_reason(caught.value)
     assert "events.csv" in reason
     assert "Malformed CSV record: 8,9" in reason
     assert "\n" not in reason
@@ -277,8 +284,20 @@ def test_folder_under_a_file_cannot_be_made(files, tmp_path):
 def test_reason_of_a_spark_error_leaves_the_stack_trace_out():
     text = "An error occurred.\n: x.SparkException: [FAILED_READ_FILE.NO_HINT] Reading f. X\n\tat y"
     text += "\nCaused by: z.E: [MALFORMED_RECORD_IN_PARSING] Bad.\n\tat z"
-    reason = jrc_sort.spark_reason(RuntimeError(text))
+    reason = spark_errors.spark_reason(RuntimeError(text))
     assert reason == "[FAILED_READ_FILE.NO_HINT] Reading f. X; [MALFORMED_RECORD_IN_PARSING] Bad."
-    plain = "An error occurred.\n: java.io.IOException: disk full\n\tat x"
-    plain += "\nCaused by: java.io.IOException: no space\n\tat y"
-    assert re.fullmatch("An error occurred.; no space", jrc_sort.spark_reason(RuntimeError(plain)))
+    plain = (
+        "An error occurred.\n: java.io.IOException: disk\n is full\n\tat x\n\tSuppressed: a.B: c"
+    )
+    plain += "\nCaused by: a.NullPointerException\n\tat y\n\t... 3 more"
+    plain += "\nCaused by: java.io.FileNotFoundException: no space\n\tat y"
+    reason = spark_errors.spark_reason(RuntimeError(plain))
+    assert reason == "IOException: disk is full; FileNotFoundException: no space"
+    last = spark_errors.spark_reason(RuntimeError(plain.rpartition("\nCaused by")[0]))
+    assert last == "IOException: disk is full; NullPointerException"
+    parsed = "[TABLE_NOT_FOUND] No x.;\n'Project [a]\n\nJVM stacktrace:\na.B: c\n\tat d"
+    assert spark_errors.spark_reason(RuntimeError(parsed)) == "[TABLE_NOT_FOUND] No x.;"
+    long = "An error occurred.\n: a.B: first " + "x" * 999 + " last\n\tat y"
+    assert re.fullmatch(
+        r"B: first x+ \.\.\. x+ last", spark_errors.spark_reason(RuntimeError(long))
+    )

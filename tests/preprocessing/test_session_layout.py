@@ -51,6 +51,7 @@ def test_drop_columns_takes_names_with_dots(frame):
     [
         ("(ds", [], "--columns-regex must be a Java regex, but got '(ds': Unclosed group"),
         ("nothing", [], "--columns-regex must keep a column, but 'nothing' matches none"),
+        ("", [], "--columns-regex must be a Java regex, but got ''; leave it out to keep all"),
         (None, ["dx"], "--drop-columns must name a column of the input, but got 'dx'"),
     ],
 )
@@ -87,6 +88,25 @@ def test_bad_key_columns(frame, keys, message):
         layout.check_schema(df, keys, df.columns)
 
 
+def test_tie_breakers_may_be_nested_and_have_words_of_types_in_their_names(frame):
+    df = frame("u, t, i", "(1, 2, named_struct('variant_id', 1L, 'map<', array(2)))")
+    layout.check_schema(df, KEYS, df.columns)
+
+
+@pytest.mark.parametrize("value", ["array(map(1, 2))", "named_struct('x', map(1, 2))"])
+def test_tie_breakers_without_order_are_refused_when_nested(frame, value):
+    df = frame("u, t, i", f"(1, 2, {value})")
+    with pytest.raises(ValueError, match="--tie-breaker must have an order, but 'i' is a "):
+        layout.check_schema(df, KEYS, df.columns)
+
+
+@pytest.mark.parametrize("name", ["_metadata", "_METADATA"])
+def test_the_name_of_sparks_hidden_column_is_refused(frame, name):
+    df = frame(f"{name}, t", "(1, 2)")
+    with pytest.raises(ValueError, match=f"no column may be called '{name}', .*rename it before"):
+        layout.check_schema(df, SortKeys(name, "t"), df.columns)
+
+
 @pytest.mark.parametrize("gone", ["u", "t", "i"])
 def test_key_columns_must_stay(frame, gone):
     df = frame("u, t, i, c", "(1, 2, 3, 4)")
@@ -107,6 +127,11 @@ def test_long_column_lists_are_cut_in_messages(frame):
     [
         (["(1, 2), (null, 3), (null, 4)"], "column 'u' must have a value in every row, but 2 of 3"),
         (["(double('nan'), 3), (1, 3)"], "column 'u' must have a value in every row, but 1 of 2"),
+        (
+            ["('', 3), ('a', 4)"],
+            "'u' must have a value in every row, but 1 of 2 rows are null",
+        ),
+        (["(x'', 3), (x'00', 4)"], "column 'u' must have a value in every row, but 1 of 2"),
         (["('a', 2), ('b', null)"], "column 't' must have a finite value in every row, but 1 of 2"),
         (["(1, double('nan')), (1, 3)"], "column 't' must have a finite value in every row, but 1"),
         (["(1, float('-inf')), (1, 3)"], "column 't' must have a finite value in every row, but 1"),
@@ -119,7 +144,7 @@ def test_bad_key_values(frame, rows, message):
 
 def test_empty_input(frame):
     with pytest.raises(ValueError, match="input must have at least one row, but it has none"):
-        layout.check_values(frame("u, t", "(1, 2)").where("false"), SortKeys("u", "t"))
+        layout.check_not_empty(frame("u, t", "(1, 2)").where("false"))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +168,37 @@ def test_dates_are_timestamps_too(frame):
     assert facts.min_timestamp == datetime.date(2024, 2, 3).isoformat()
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("timestamp_seconds(1700000000000)", "about the year 55840"),
+        ("timestamp_seconds(-1700000000000)", "about the year -51901"),
+        ("timestamp_seconds(1700000000000)::timestamp_ntz", r"\+55840-11-0. "),
+        ("timestamp_seconds(1700000000000)::date", r"\+55840-11-0"),
+    ],
+)
+def test_milliseconds_taken_for_seconds(frame, value, shown):
+    df = frame("u, s", "(1, 5)").selectExpr("u", f"{value} t")
+    message = "timestamp column 't' must lie in the years 1 to 9999, but reaches "
+    with pytest.raises(ValueError, match=message + shown + ".*; were milliseconds or micro"):
+        layout.check_values(df, SortKeys("u", "t"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("timestamp_ntz'2024-02-03 04:05:06.5'", "2024-02-03T04:05:06.500000"),
+        ("timestamp_ntz'2024-02-03 04:05:06'", "2024-02-03T04:05:06"),
+        ("timestamp'9999-12-31 23:59:59Z'", "9999-12-31T23:59:59Z"),
+        ("timestamp'0001-01-01 00:00:00Z'", "0001-01-01T00:00:00Z"),
+        ("0.000000000000000001BD", "0.000000000000000001"),  # not 1E-18
+    ],
+)
+def test_timestamps_in_the_manifest(frame, value, text):
+    facts = layout.check_values(frame("u, t", f"(1, {value})"), SortKeys("u", "t"))
+    assert (facts.min_timestamp, facts.max_timestamp) == (text, text)
+
+
 def test_rows_with_equal_keys_have_one_order_whatever_the_input_order(frame, spark):
     rows = [f"(1, 1, 1, {n}, map('k', {n}), 'row_hash')" for n in range(20)]
     columns = "u, t, i, n, m, row_hash"
@@ -155,20 +211,22 @@ def test_rows_with_equal_keys_have_one_order_whatever_the_input_order(frame, spa
 PLACES = "file, row_index, session, order_key"
 
 
+def runs_of(frame, *rows: str):
+    return layout.session_runs(frame(PLACES, *rows).selectExpr("*", "0L AS row_hash"))
+
+
 def violations(frame, *rows: str) -> list[str]:
-    return layout.find_violations(layout.session_runs(frame(PLACES, *rows)))
+    return layout.find_violations(runs_of(frame, *rows))
 
 
 def test_right_layout_has_no_violation(frame):
-    runs = layout.session_runs(
-        frame(
-            PLACES,
-            "('p0', 0, 'u7', struct(10, null))",  # null sorts first
-            "('p0', 1, 'u7', struct(10, 0))",
-            "('p0', 2, 'u7', struct(10, 0))",
-            "('p0', 3, 'u3', struct(1, 0))",  # time may fall between sessions
-            "('p1', 0, 'u1', struct(1, 0))",
-        )
+    runs = runs_of(
+        frame,
+        "('p0', 0, 'u7', struct(10, null))",  # null sorts first
+        "('p0', 1, 'u7', struct(10, 0))",
+        "('p0', 2, 'u7', struct(10, 0))",
+        "('p0', 3, 'u3', struct(1, 0))",  # time may fall between sessions
+        "('p1', 0, 'u1', struct(1, 0))",
     )
     assert layout.find_violations(runs) == []
     found = {(r.file, r.session, r.row_start, r.row_last, r.num_rows) for r in runs.collect()}

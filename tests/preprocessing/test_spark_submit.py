@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pyspark
@@ -11,7 +12,7 @@ import pytest
 from preprocessing import dataset_format
 
 FOLDER = Path(__file__).parents[2] / "preprocessing"
-SIBLINGS = ["dataset_format", "dataset_writer", "hadoop_files", "session_layout"]
+SIBLINGS = [path.stem for path in FOLDER.glob("*_*.py") if path.stem != "jrc_sort"]
 EVENTS = "user_id,time,item,ds\n007,3,a,1\n7,1,b,1\n007,2,c,1\n"
 FLAGS = ["--input-format", "csv", "--session-column", "user_id", "--timestamp-column", "time"]
 
@@ -73,8 +74,9 @@ def test_siblings_can_come_by_py_files(submit, tmp_path):
     [
         (EVENTS + ",4,d,1\n", "out", "column 'user_id' must have a value in every row, but 1 of 4"),
         (EVENTS, "events.csv", "are the same or inside one another"),
+        (EVENTS + "1,2\n", "out", "[MALFORMED_CSV_RECORD] Malformed CSV record: 1,2"),
     ],
-    ids=["null session", "output is input"],
+    ids=["null session", "output is input", "malformed row"],
 )
 def test_errors_are_one_line_and_a_nonzero_exit(submit, tmp_path, events, output, message):
     (tmp_path / "events.csv").write_text(events)
@@ -85,4 +87,20 @@ def test_errors_are_one_line_and_a_nonzero_exit(submit, tmp_path, events, output
     (line,) = (row for row in printed.splitlines() if row.startswith("jrc_sort.py: error: "))
     assert message in line
     assert "Traceback" not in printed
+    assert "\tat " not in printed.replace("\\t", "\t")  # also not as JSON of PySpark's logger
     assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
+
+
+def test_no_java_is_one_clear_line(tmp_path):
+    script, keys = FOLDER / "jrc_sort.py", ["--session-column", "u", "--timestamp-column", "t"]
+    command = [sys.executable, script, "--input-path", "in", "--output-path", "out", *keys]
+    env = {**os.environ, "JAVA_HOME": str(tmp_path / "nowhere")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(
+        "jrc_sort.py: error: Spark did not start (it needs Java 17 or later): [JAVA_GATEWAY_EXITED]"
+    )
+    assert "Traceback" not in done.stderr
