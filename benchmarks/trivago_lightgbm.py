@@ -1,6 +1,5 @@
 """LightGBM on the trivago samples: what a user would pick instead, on the same features and split.
 
-    .venv/bin/pip install "lightgbm==4.6.0"
     .venv/bin/python benchmarks/trivago_lightgbm.py        # after `make trivago RAW=...`
 
 Writes benchmarks/results/trivago-lightgbm.json and prints it.
