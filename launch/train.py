@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 import warnings
 
 import torch
@@ -18,6 +19,8 @@ import torch.distributed as dist
 from trainer.config import edit_config, load_config
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.trainer import Trainer
+
+SECONDS_FOR_THE_FIRST_RANK = 10
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -82,11 +85,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _tell(error: Exception, is_setup: bool) -> None:
-    """Every rank of a host finds the same fault in the set-up: one says it. Later, each its own."""
-    if not is_setup:
-        print(f"error on rank {dist.get_rank()}: {error}", file=sys.stderr, flush=True)
-    elif os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    """Print the error of this rank.
+
+    A fault of the set-up is mostly every rank's: the first of a host says it and ends, and torchrun
+    ends the others while they wait here. Whoever is still there after that has a fault of its own.
+    """
+    if is_setup and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(SECONDS_FOR_THE_FIRST_RANK)
+    print(f"error on rank {dist.get_rank()}: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -29,13 +30,19 @@ def folder(tmp_path_factory) -> Path:
 
 
 def train(
-    folder: Path, model: str, ranks: int = 2, *flags: str, data: str = "train", **edits: object
+    folder: Path,
+    model: str,
+    ranks: int = 2,
+    *flags: str,
+    data: str = "train",
+    script: str = "launch/train.py",
+    **edits: object,
 ) -> subprocess.CompletedProcess[str]:
     """Run the trainer to its end."""
     launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}"]
     command = [*launcher, "--standalone"] if ranks > 1 else [sys.executable]
     command += [
-        "launch/train.py",
+        script,
         *("--pipeline_config_path", str(folder / "pipeline.config")),
         *("--train_input_path", str(folder / data)),
         *("--eval_input_path", str(folder / "eval")),
@@ -139,7 +146,7 @@ def test_a_checkpoint_does_not_continue_on_other_data_or_batches(folder, stopped
     assert "batch_size must be as in the checkpoint, 48, but is: 50" in done.stderr
     done = train(folder, "stopped", 1, "--continue_train", data_config__shuffle=False)
     assert "shuffle must be as in the checkpoint, True, but is: False" in done.stderr
-    wider = {"feature_configs[0]__id_feature__embedding_dim": 16}
+    wider: dict[str, Any] = {"feature_configs[0]__id_feature__embedding_dim": 16}
     done = train(folder, "stopped", 1, "--continue_train", data="train", **wider)
     assert "does not fit the model of the config" in done.stderr
     assert "Traceback" not in done.stderr
@@ -183,6 +190,22 @@ def test_more_ranks_than_sessions_ends_with_a_clear_error(folder):
     done = train(folder, "none", 2, data="single")
     assert done.returncode != 0
     assert "at least as many sessions as ranks, but got: 1 sessions for 2 ranks" in done.stderr
+    assert done.stderr.count("error on rank") == 1
+
+
+def test_a_fault_of_one_rank_alone_is_told_too(folder):
+    """Rank 1 sees another train_input_path, as on a host where a folder is not mounted."""
+    script = """
+import os, sys
+from launch.train import main
+if os.environ["RANK"] == "1":
+    sys.argv += ["--train_input_path", "not_mounted"]
+sys.exit(main())
+"""
+    (folder / "one_sided.py").write_text(script)
+    done = train(folder, "one_sided", 2, script=str(folder / "one_sided.py"))
+    assert done.returncode != 0
+    assert "error on rank 1: dataset must be a folder, but there is none at" in done.stderr
 
 
 def test_a_rank_that_fails_ends_the_job_with_its_error(folder):
