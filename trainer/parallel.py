@@ -31,8 +31,8 @@ from trainer.tasks import Task
 
 INIT_CHUNK_ROWS = 1 << 14
 RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches in flight
-# Without a choice in the config. Not data_parallel: such tables have no fused optimizer, and
-# checks.py refuses them. On gloo the planner takes table_wise: row_wise needs reduce-scatter.
+# Without a choice in the config. Not data_parallel, which checks.py refuses: TorchRec leaves such
+# tables to the dense optimizer, against the config. On gloo the planner offers no row_wise.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
 _FUSED: dict[str, Any] = {
