@@ -96,4 +96,9 @@ def _tell(error: Exception, is_setup: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # All is written and closed. The interpreter's own end now and then aborts in torch's C++
+    # threads (SIGABRT, "terminate called without an active exception") and fails a finished run.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

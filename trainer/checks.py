@@ -3,13 +3,12 @@
 check_config needs the config alone; check_data holds it against a dataset's manifest.
 """
 
-import difflib
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from trainer.config import ConfigError, task_towers
+from trainer.config import ConfigError, did_you_mean, task_towers
 from trainer.encode import DataError, check_classes
 from trainer.features import IdFeature, parse_features, used_features
 from trainer.models import build_model
@@ -89,10 +88,9 @@ def _check_feature_groups(config: EasyRecConfig, features: set[str]) -> None:
         _check_unique(f"feature_names of group `{group.group_name}`", list(group.feature_names))
         for name in group.feature_names:
             if name not in features:
-                near = difflib.get_close_matches(name, features, n=1)
-                hint = f"; did you mean `{near[0]}`?" if near else ""
                 raise ConfigError(
-                    f"feature group `{group.group_name}`: feature_configs has no `{name}`{hint}"
+                    f"feature group `{group.group_name}`: feature_configs has no `{name}`; "
+                    f"{did_you_mean(name, features)}It has: {', '.join(sorted(features))}"
                 )
     if model.HasField("multi_tower"):
         _check_towers([tower.input for tower in model.multi_tower.towers], groups)
@@ -233,8 +231,7 @@ def _check_column(
 
 
 def _no_column(name: str, role: str, types: dict[str, str], where: str) -> ConfigError:
-    near = difflib.get_close_matches(name, types, n=1)
-    hint = f"did you mean `{near[0]}`? " if near else ""
+    hint = did_you_mean(name, types)
     return ConfigError(
         f"{role}: {where} has no column `{name}`; {hint}Its columns: {', '.join(types)}"
     )

@@ -10,6 +10,7 @@ Three steps, each with its own errors:
 import difflib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from trainer.protos.pipeline_pb2 import EasyRecConfig
 
 class ConfigError(ValueError):
     """The config is wrong; the message has the field, the rule, the value and the cure."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    r"""`did you mean \`x\`? ` for the nearest of the known names; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean `{near[0]}`? " if near else ""
 
 
 # ------------------------------------------------------------------ parsing
@@ -56,11 +63,10 @@ def _explain_parse_error(message: str) -> str:
         return f"line {place.replace(':', ', column ')}: not valid protobuf text: {reason}"
     line, _, message_type, name = found.groups()
     fields = list(_descriptors()[message_type].fields_by_name)
-    near = difflib.get_close_matches(name, fields, n=1)
-    cure = f"did you mean `{near[0]}`?" if near else "remove it."
+    cure = did_you_mean(name, fields) or "remove it. "
     return (
         f"line {line}: field `{name}` of {message_type.split('.')[-1]} is unknown or not "
-        f"supported; {cure} Supported there: {', '.join(fields)}"
+        f"supported; {cure}Supported there: {', '.join(fields)}"
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.batch import SessionBatch
+from trainer.collectives import all_reduce_sum
 from trainer.metrics import MetricAccumulator
-from trainer.objective import LossMeter, all_reduce_sum
+from trainer.objective import LossMeter
 from trainer.tasks import Task
 
 CALIBRATION_BINS = 48

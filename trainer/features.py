@@ -54,8 +54,11 @@ def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
         if feature.feature_name in by_name:
             raise ConfigError(f"feature_name must be unique, but `{feature.feature_name}` is twice")
         column = _column(feature, is_encoded)
-        parse = _parse_id if kind == "id_feature" else _parse_raw
-        by_name[feature.feature_name] = parse(feature, column, is_encoded)
+        by_name[feature.feature_name] = (
+            _parse_id(feature, column, is_encoded)
+            if kind == "id_feature"
+            else _parse_raw(feature, column)
+        )
     _check_shared_tables(list(by_name.values()))
     return list(by_name.values())
 
@@ -98,7 +101,7 @@ def _parse_id(feature: pb.IdFeature, column: str, is_encoded: bool) -> IdFeature
     )
 
 
-def _parse_raw(feature: pb.RawFeature, column: str, _: bool) -> RawFeature:
+def _parse_raw(feature: pb.RawFeature, column: str) -> RawFeature:
     where = f"raw_feature `{feature.feature_name}`"
     if feature.value_dim == 0:
         raise ConfigError(f"{where}: value_dim must be positive, but got: 0")

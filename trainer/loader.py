@@ -52,9 +52,15 @@ class SessionLoader:
         self.shuffle, self.seed = shuffle, seed
         self.drop_remainder = drop_remainder
         self.read_ahead, self.pin_memory = read_ahead, pin_memory
+        self._planned: tuple[int, EpochPlan] | None = None
 
     def plan(self, epoch: int) -> EpochPlan:
-        """The plan of an epoch, the same on every rank."""
+        """The plan of an epoch, the same on every rank; the newest one is kept."""
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = (epoch, self._plan(epoch))
+        return self._planned[1]
+
+    def _plan(self, epoch: int) -> EpochPlan:
         return plan_epoch(
             self.dataset.index.num_rows.astype(np.int64),
             self.dataset.block,
@@ -188,7 +194,7 @@ def _in_background(batches: Iterator[SessionBatch]) -> Generator[SessionBatch, N
                 if stopped.is_set():
                     return
             put(None)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, it ends the training: raised again below
             put(error)
 
     thread = threading.Thread(target=work, name="session-loader", daemon=True)

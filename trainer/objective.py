@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from losses import ParetoLossWeights
 from trainer.batch import SessionBatch
+from trainer.collectives import all_reduce_sum, world_size
 from trainer.models import ClickModel
 from trainer.tasks import Task, build_loss
 
@@ -102,18 +103,15 @@ class Objective(nn.Module):
             for loss in per_task
         ]
         shared = [i for i in range(len(dense)) if sum(g[i] is not None for g in grads) > 1]
-        flat = torch.stack(
-            [
-                torch.cat([_or_zero(g[i], dense[i]).flatten() for i in shared])
-                if shared
-                else per_task[0].new_zeros(0)
-                for g in grads
-            ]
-        ).double()  # [K, P]
-        all_reduce_sum(flat)
-        gram = flat @ flat.T / world**2
+        gram = per_task[0].new_zeros(len(grads), len(grads), dtype=torch.float64)
+        if shared:
+            flat = _gradient_matrix(
+                [[g[i] for i in shared] for g in grads], [dense[i] for i in shared]
+            )
+            all_reduce_sum(flat)
+            gram = flat @ flat.T / world**2
         if pooled is not None:
-            rows = torch.stack([_or_zero(g[-1], pooled).flatten() for g in grads]).double()
+            rows = _gradient_matrix([[g[-1]] for g in grads], [pooled])
             embedding_gram = rows @ rows.T / world**2
             all_reduce_sum(embedding_gram)
             gram = gram + embedding_gram
@@ -159,16 +157,14 @@ def row_weight(task: Task, batch: SessionBatch) -> Tensor | None:
 def _scales(row_weights: list[Tensor | None], batch: SessionBatch) -> list[Tensor | float]:
     """world / (sum of weights over the global batch), per task; 0 where that sum is 0."""
     world = world_size()
+    even = world / max(batch.global_rows, 1)
     weighted = [weight for weight in row_weights if weight is not None]
     if not weighted:
-        return [world / max(batch.global_rows, 1)] * len(row_weights)
+        return [even] * len(row_weights)
     totals = torch.stack([weight.sum() for weight in weighted])
     all_reduce_sum(totals)
     scales = iter(torch.where(totals > 0, world / totals, torch.zeros_like(totals)).unbind())
-    return [
-        world / max(batch.global_rows, 1) if weight is None else next(scales)
-        for weight in row_weights
-    ]
+    return [even if weight is None else next(scales) for weight in row_weights]
 
 
 def unique_name(name: str, taken: dict[str, Tensor]) -> str:
@@ -180,16 +176,13 @@ def unique_name(name: str, taken: dict[str, Tensor]) -> str:
     return candidate
 
 
-def _or_zero(grad: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if grad is None else grad
-
-
-def world_size() -> int:
-    """Ranks that train together; 1 without torch.distributed."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def all_reduce_sum(tensor: Tensor) -> None:
-    """Sum over all ranks, in place."""
-    if world_size() > 1:
-        dist.all_reduce(tensor)
+def _gradient_matrix(grads: list[list[Tensor | None]], like: list[Tensor]) -> Tensor:
+    """A row per task, float64 [K, P]: its gradients end to end, zero where it reaches nothing."""
+    rows = []
+    for task_grads in grads:
+        found = [
+            torch.zeros_like(x) if grad is None else grad
+            for grad, x in zip(task_grads, like, strict=True)
+        ]
+        rows.append(torch.cat([each.flatten() for each in found]))
+    return torch.stack(rows).double()

@@ -64,10 +64,9 @@ def build_parallel(
     objective = Objective(click_model, tasks, config.model_config.use_pareto_loss_weight)
     if objective.pareto is not None:
         objective.pareto.to(device)
-    sparse = config.train_config.sparse_optimizer
     tables = click_model.inputs.embeddings
     if tables is not None:
-        kind, kwargs = _optimizer_kwargs(sparse)
+        kind, kwargs = _optimizer_kwargs(config.train_config.sparse_optimizer)
         if device.type == "cpu" and kind not in CPU_FUSED:
             raise ConfigError(
                 f"train_config.sparse_optimizer: FBGEMM has no {kind} for the CPU; "
@@ -118,9 +117,9 @@ def _init_tables(model: nn.Module, tables: EmbeddingBagCollection, seed: int) ->
     """Fill each rank's shards with uniform values that depend on (seed, table, row) alone."""
     configs = {table.name: table for table in tables.embedding_bag_configs()}
     for key, value in model.state_dict().items():
-        name = key.removesuffix(".weight").rsplit(".", 1)[-1]
-        if ".embedding_bags." not in f".{key}":
+        if ".embedding_bags." not in key:
             continue
+        name = key.removesuffix(".weight").rsplit(".", 1)[-1]
         number = list(configs).index(name)
         if isinstance(value, ShardedTensor):
             for shard in value.local_shards():

@@ -166,6 +166,7 @@ class Trainer:
             self.say(f"checkpoint: {checkpoint}\nreport:     {report}")
         if self.writer:
             self.writer.close()
+        dist.barrier()  # a rank that ends early must not take rank 0's report with it
         return evaluation
 
     def train(self) -> None:

@@ -4,13 +4,12 @@ B rows, D width of a feature group.
 """
 
 import torch
-import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from google.protobuf.message import Message
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
 from trainer.batch import SessionBatch
+from trainer.collectives import all_reduce_with_grad
 from trainer.config import ConfigError
 from trainer.features import Feature, IdFeature, RawFeature
 from trainer.protos import pipeline_pb2 as pb
@@ -135,22 +134,15 @@ class GlobalBatchNorm(nn.Module):
         mean, variance = self.running_mean, self.running_variance
         if self.training:
             sums = torch.cat([features.sum(0), features.new_tensor([float(len(features))])])
-            sums = _all_reduce_with_grad(sums)
+            sums = all_reduce_with_grad(sums)
             count = sums[-1].detach().clamp(min=1)
             mean = sums[:-1] / count
-            variance = _all_reduce_with_grad((features - mean).square().sum(0)) / count
+            variance = all_reduce_with_grad((features - mean).square().sum(0)) / count
             with torch.no_grad():
                 unbiased = variance * count / (count - 1).clamp(min=1)
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_variance.lerp_(unbiased, self.momentum)
         return (features - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
-
-
-def _all_reduce_with_grad(tensor: Tensor) -> Tensor:
-    """Sum over ranks; the gradient is summed over ranks too."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return tensor
-    return dist_nn.all_reduce(tensor)
 
 
 _ACTIVATIONS = {

@@ -1,0 +1,42 @@
+"""What ranks do together; without torch.distributed a process is a world of one."""
+
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def world_size() -> int:
+    """Ranks that train together; 1 without torch.distributed."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def all_reduce_sum(tensor: Tensor) -> None:
+    """Sum over all ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+
+
+def all_reduce_with_grad(tensor: Tensor) -> Tensor:
+    """Sum over all ranks; the gradient is summed over ranks too."""
+    total: Any = _AllReduceSum.apply(tensor)
+    return total
+
+
+class _AllReduceSum(Function):
+    """sum_r x_r on every rank: each rank's x_r reaches all outputs, so gradients add up."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        all_reduce_sum(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        all_reduce_sum(total)
+        return total
