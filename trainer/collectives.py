@@ -5,7 +5,6 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
@@ -35,8 +34,7 @@ class _AllReduceSum(Function):
         return total
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.clone()
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        total = grad_outputs[0].clone()
         all_reduce_sum(total)
         return total
