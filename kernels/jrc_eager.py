@@ -133,16 +133,16 @@ class _JRCRows(Function):
         rival_grad = pull.index_select(0, rival_lanes).mul_(scaled)  # sum of r * softmax
 
         anchor_grad = rank_pull.add_(ce_pull).neg_()
-        grad = gap.new_empty(gap.shape[0], 2)
+        grad = gap.new_empty(2, gap.shape[0])  # channel by channel
         if ctx.contrast == "opposite":  # each row is a rival once, by its other channel
             other_grad = ce_pull.add_(rival_grad)
-            torch.lerp(anchor_grad, other_grad, y, out=grad[:, 0])
-            torch.lerp(other_grad, anchor_grad, y, out=grad[:, 1])
+            torch.lerp(anchor_grad, other_grad, y, out=grad[0])
+            torch.lerp(other_grad, anchor_grad, y, out=grad[1])
         else:  # each row is a rival by both channels
-            torch.lerp(anchor_grad, ce_pull, y, out=grad[:, 0])
-            torch.lerp(ce_pull, anchor_grad, y, out=grad[:, 1])
-            grad.add_(rival_grad.view(-1, 2))
-        return grad, None, None, None, None, None, None
+            torch.lerp(anchor_grad, ce_pull, y, out=grad[0])
+            torch.lerp(ce_pull, anchor_grad, y, out=grad[1])
+            grad.add_(rival_grad.view(-1, 2).t())
+        return grad.t(), None, None, None, None, None, None
 
 
 def _shift(rivals: Tensor, lanes: Tensor, num_lanes: int) -> Tensor:

@@ -1,0 +1,40 @@
+"""Kernels run on the GPU where there is one (marker `gpu`), else on the CPU in Triton's interpreter."""
+
+import os
+
+import pytest
+import torch
+
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+
+
+@pytest.fixture(
+    params=[pytest.param("cuda", marks=pytest.mark.gpu) if HAS_GPU else "cpu"],
+    ids=["cuda" if HAS_GPU else "interpreter"],
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned_scratch():
+    """Fills what `torch.empty` gives with NaN: a kernel that reads what it never wrote is caught."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch):
+    """The interpreter is slow: tiles of a few rows, so that small batches have many of them."""
+    if not HAS_GPU:
+        from kernels import jrc, pointwise
+
+        monkeypatch.setattr(jrc, "SMALL_BLOCK", 8)
+        monkeypatch.setattr(jrc, "LONG_SESSION", 64)
+        monkeypatch.setattr(pointwise, "SMALL_BLOCK", 32)
+        monkeypatch.setattr(pointwise, "TILE_LOGITS", 64)
+        monkeypatch.setattr(pointwise, "MAX_CLASSES", 16)
