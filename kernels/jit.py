@@ -3,6 +3,9 @@
 Shapes: `N` rows of a tile, `P` programs of a launch along axis 0, `T` tasks (axis 1 of the grid).
 """
 
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# (device code: the type checker takes a call of a jit function for one that never returns)
+
 from __future__ import annotations
 
 from typing import Any

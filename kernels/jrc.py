@@ -251,7 +251,8 @@ def jrc_launch(
     num_tiles = -(-num_rows // tile) if num_rows > long_session else 0
     assert num_tiles == 0 or tile <= long_session, "a tile could share more than two long sessions"
     num_programs = -(-num_rows // block)
-    num_warps = max(block // ROWS_PER_THREAD // 32, 1)
+    rows_per_thread = ROWS_PER_THREAD if dtype == torch.float32 else ROWS_PER_THREAD // 2
+    num_warps = max(block // rows_per_thread // 32, 1)
     num_partials = num_programs + num_tiles
     partials = new(num_tasks, num_partials, 2, dtype=dtype)
     tasks = (

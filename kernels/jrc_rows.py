@@ -6,6 +6,9 @@ of the ranking gradients of its anchors. `f0`, `f1` are logits of rows, `ACC` is
 computation and `N` the rows that a program looks at together.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# (device code: the type checker takes a call of a jit function for one that never returns)
+
 from __future__ import annotations
 
 import triton

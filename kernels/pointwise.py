@@ -5,6 +5,9 @@ The mathematics is that of `kernels.pointwise_eager`, the definition of truth.
 Shapes: `B` rows, `C` classes, `P` programs of a launch, `z` a click model's logit.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# (device code: the type checker takes a call of a jit function for one that never returns)
+
 from __future__ import annotations
 
 from typing import Any
@@ -28,7 +31,7 @@ from kernels.jit import (
 SMALL_BLOCK, LARGE_BLOCK = 256, 1024
 LARGE_BATCH = 131_072
 # Classes of a row that a program looks at together, and logits of a tile.
-MAX_CLASSES, TILE_LOGITS = 1024, 2048
+MAX_CLASSES, TILE_LOGITS = 512, 1024
 
 
 # ------------------------------------------------------------------ kernels

@@ -1,21 +1,24 @@
 """Compiles every kernel for the GPUs we know, without one, and fails on register spills.
 
-    python scripts/compile_kernels.py [--arch 80 90 100] [--only NAME]
+    python scripts/compile_kernels.py [--arch 80 90 100]
 
 The launchers run as they do in training, but each launch only compiles: what is compiled here is
-what would be launched. Registers, spills and shared memory are read from the machine code.
+what would be launched. Registers and spills are read from the machine code.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.pop("TRITON_INTERPRET", None)  # read when the kernels are imported
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,107 +28,130 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from kernels import jrc
+from kernels.jrc import LARGE_BATCH, jrc_launch
+from kernels.pointwise import pointwise_launch
 
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-LABELS = (torch.int64, torch.float32, torch.bool)
+SMALL, LARGE = 1000, LARGE_BATCH + 1
 
 
 class NoDevice:
     """Stands in for the CUDA driver: says for which GPU to compile."""
 
     def __init__(self, arch: int) -> None:
-        self.target = GPUTarget("cuda", arch, 32)
+        self.arch = arch
 
     def get_current_target(self) -> GPUTarget:
         """The GPU to compile for."""
-        return self.target
+        return GPUTarget("cuda", self.arch, 32)
 
     def get_current_device(self) -> int:
-        """One per GPU, since Triton keeps compiled kernels by device."""
-        return self.target.arch  # pyright: ignore[reportReturnType]  # an int for CUDA
+        """Triton keeps compiled kernels by device."""
+        return 0
 
     def get_current_stream(self, device: int) -> int:
-        """No launch ever uses it."""
-        return 0
+        """Asked for before a launch; there is none."""
+        return device
+
+
+class Usage(NamedTuple):
+    """What a kernel takes: registers of a thread, and instructions that spill and refill them."""
+
+    kernel: str
+    registers: int
+    spills: int
 
 
 def run_launchers() -> None:
-    """Every launcher, over the types and options that give different machine code."""
-    for floats in FLOATS:
-        labels_types = LABELS if floats == torch.float32 else LABELS[:1]
-        for labels_type in labels_types:
-            for rows in (1000, 200_000):
-                _run_jrc(floats, labels_type, rows)
+    """Every kernel, over the types and options that give different machine code."""
+    floats = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+    for dtype, contrast in itertools.product(floats, ("opposite", "session")):
+        _launch_jrc(LARGE, dtype, torch.int64, contrast, "mean")
+    for contrast, reduction in itertools.product(("opposite", "session"), ("sum", "none")):
+        _launch_jrc(SMALL, torch.float32, torch.int64, contrast, reduction)
+    for label_type in (torch.float32, torch.bool):
+        _launch_jrc(SMALL, torch.float32, label_type, "opposite", "sum")
+    _launch_jrc(LARGE, torch.float32, torch.int64, "opposite", "sum", num_tasks=4)
 
-
-def _run_jrc(floats: torch.dtype, labels_type: torch.dtype, rows: int) -> None:
-    logits = [torch.zeros(rows, 2, dtype=floats)]
-    labels = [torch.zeros(rows, dtype=labels_type)]
-    offsets = torch.tensor([0, 3, rows])
-    weights = [torch.ones(rows)]
-    for contrast in ("opposite", "session"):
-        for reduction, grads, weight in (
-            ("mean", True, weights),
-            ("sum", True, []),
-            ("none", False, []),
+    losses = (("binary_cross_entropy", 1), ("binary_cross_entropy", 2), ("binary_focal", 1))
+    losses += (("l2", 1), ("softmax", 2), ("softmax", 100), ("softmax", 5000))
+    for kind, columns in losses:
+        for rows, dtype in (
+            (SMALL, torch.float32),
+            (LARGE, torch.bfloat16),
+            (SMALL, torch.float64),
         ):
-            jrc.jrc_launch(
-                logits, labels, offsets, weight, [0.5], [0.0], contrast, reduction, grads
-            )
-    jrc.jrc_launch(
-        logits * 3, labels * 3, offsets, weights * 3, [0.5] * 3, [0.0] * 3, "opposite", "mean", True
-    )
+            rows = min(rows, LARGE // columns)
+            logits = torch.zeros(rows, columns, dtype=dtype)
+            labels, weight = torch.zeros(rows, dtype=torch.int64), torch.ones(rows)
+            pointwise_launch(logits, labels, weight, kind, [0.1, 0.2], "mean", True)
 
 
-def usage(cubin: bytes) -> tuple[int, int, int]:
-    """Registers, bytes of local memory per thread (spills) and of shared memory per block."""
+def _launch_jrc(
+    rows: int, dtype: torch.dtype, label_type: torch.dtype, contrast: str, reduction: str,
+    num_tasks: int = 1,
+) -> None:  # fmt: skip
+    logits = [torch.zeros(rows, 2, dtype=dtype)] * num_tasks
+    labels = [torch.zeros(rows, dtype=label_type)] * num_tasks
+    weights = [torch.ones(rows)] * num_tasks if reduction == "mean" else []
+    numbers = [0.5] * num_tasks
+    jrc_launch(
+        logits, labels, torch.tensor([0, 3, rows]), weights, numbers, numbers, contrast, reduction,
+        reduction != "none",
+    )  # fmt: skip
+
+
+def compile_all(arch: int) -> list[Usage]:
+    """Compiles what `run_launchers` launches."""
+    kernels: dict[str, tuple[str, Any]] = {}
+    launch = JITFunction.run
+
+    def only_compile(self: Any, *args: Any, **options: Any) -> Any:
+        kernel: Any = launch(self, *args, **(options | {"warmup": True}))
+        kernels.setdefault(kernel.hash, (self.fn.__name__, kernel))
+        return kernel
+
+    JITFunction.run = only_compile
+    triton.runtime.driver.set_active(NoDevice(arch))  # pyright: ignore[reportArgumentType]
+    run_launchers()
+    return [usage(name, kernel.asm["cubin"]) for name, kernel in kernels.values()]
+
+
+def usage(name: str, cubin: bytes) -> Usage:
+    """Reads the machine code."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [str(tool), "-res-usage", file.name]
+        command = [str(tool), "-res-usage", "-sass", file.name]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    numbers = {
-        name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", text)
-    }
-    return numbers["REG"], numbers["STACK"] + numbers["LOCAL"], numbers["SHARED"]
+    registers = re.search(r"REG:(\d+)", text)
+    assert registers is not None
+    # Stores to and loads from local memory; these kernels have no local arrays.
+    return Usage(name, int(registers[1]), len(re.findall(r"\b(?:STL|LDL)\b", text)))
+
+
+def table(arch: int, usages: list[Usage]) -> Iterator[str]:
+    """A line for each kernel: its number of variants and the most that any of them takes."""
+    for name in sorted({each.kernel for each in usages}):
+        found = [each for each in usages if each.kernel == name]
+        registers = max(each.registers for each in found)
+        spills = max(each.spills for each in found)
+        yield (
+            f"sm_{arch:<4} {name:<18} {len(found):>3} variants  {registers:>3} registers  "
+            f"{spills:>3} spills"
+        )
 
 
 def main() -> None:
     """Compiles, prints a table, exits with 1 if any kernel spills."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Compiles every kernel; fails on register spills.")
     parser.add_argument("--arch", type=int, nargs="+", default=[80, 90, 100])
-    arguments = parser.parse_args()
-    compiled: dict[str, tuple[str, Any]] = {}
-    original = JITFunction.run
-
-    def only_compile(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        kernel = original(self, *args, grid=grid, warmup=True, **kwargs)
-        compiled.setdefault(kernel.hash, (self.fn.__name__, kernel))
-        return kernel
-
-    JITFunction.run = only_compile
-    spilled = 0
-    for arch in arguments.arch:
-        compiled.clear()
-        triton.runtime.driver.set_active(NoDevice(arch))
-        run_launchers()
-        worst: dict[str, tuple[int, int, int, int]] = {}
-        for name, kernel in compiled.values():
-            registers, spills, _ = usage(kernel.asm["cubin"])
-            shared = kernel.metadata.shared
-            spilled += spills > 0
-            count, *most = worst.get(name, (0, 0, 0, 0))
-            worst[name] = (
-                count + 1,
-                *(max(pair) for pair in zip(most, (registers, spills, shared))),
-            )
-        for name, (count, registers, spills, shared) in worst.items():
-            print(
-                f"sm_{arch}  {name:<24} {count:>3} variants  {registers:>3} registers  "
-                f"{spills:>3} B spilled  {shared:>6} B shared"
-            )
+    archs = parser.parse_args().arch
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        results = dict(zip(archs, pool.map(compile_all, archs), strict=True))
+    for arch, usages in results.items():
+        print(*table(arch, usages), sep="\n")
+    spilled = sum(each.spills > 0 for usages in results.values() for each in usages)
     if spilled:
         sys.exit(f"{spilled} kernels spill registers; make their tiles smaller")
 

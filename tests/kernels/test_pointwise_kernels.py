@@ -1,4 +1,4 @@
-"""The pointwise kernels against their eager twins in float64, which other tests hold to formulas."""
+"""The pointwise kernels against their eager twins in float64, which other tests hold to truth."""
 
 import pytest
 import torch
@@ -133,9 +133,9 @@ def test_compiles_without_a_graph_break(device, case, implementation):
     torch._dynamo.reset()  # it stops compiling a function that was compiled often
     # Not inductor: what it makes of the surrounding code is not ours to test.
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    grads = []
     for function in (module, compiled):
         x = logits.to(device).requires_grad_()
         function(x, labels).backward()
-        if function is compiled:
-            torch.testing.assert_close(x.grad, expected)
-        expected = x.grad
+        grads.append(x.grad)
+    torch.testing.assert_close(grads[1], grads[0])

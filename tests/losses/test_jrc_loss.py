@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from losses import JRCLoss
 from tests.sessions import make_batch, reference_rows
