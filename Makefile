@@ -16,7 +16,7 @@ STAMP := .venv/ready-$(DEVICE)
 IN_VENV := env -u SPARK_HOME -u SPARK_CONF_DIR PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo trivago test lint docker-lint format protos clean
+.PHONY: help setup demo trivago test lint docker-lint compile-kernels gpu-check format protos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ trivago: setup ## the same on real data: make trivago RAW=path/to/trivago_action
 	@[[ -f "$(RAW)" ]] || { echo "RAW must be the raw Parquet file, got: '$(RAW)'" >&2; exit 1; }
 	@$(IN_VENV) bash examples/trivago/run.sh "$(RAW)"
 
-test: lint ## every check: lint, types, tests
+test: lint compile-kernels ## every check: lint, types, kernels, tests
 	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile
 
 lint: setup docker-lint ## ruff (rules and format) and pyright
@@ -47,6 +47,12 @@ lint: setup docker-lint ## ruff (rules and format) and pyright
 docker-lint: setup ## hadolint on the Dockerfile, the Compose schema on the compose files
 	@$(IN_VENV) hadolint --config docker/hadolint.yaml docker/Dockerfile
 	@$(IN_VENV) check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
+
+compile-kernels: setup ## compile every kernel for three GPU generations, without one; none may spill registers
+	@$(IN_VENV) python scripts/compile_kernels.py
+
+gpu-check: setup ## with a GPU: its tests, the benchmark of the losses, training (under 10 minutes)
+	@$(IN_VENV) bash scripts/gpu_check.sh
 
 format: setup ## rewrite the sources in the project's format
 	@$(IN_VENV) ruff check --fix .

@@ -49,7 +49,9 @@ from kernels.jrc_rows import (
 # Rows of a tile: small batches are spread over many processors, large ones keep each busy.
 SMALL_BLOCK, LARGE_BLOCK = 256, 512
 LARGE_BATCH = 131_072
-ROWS_PER_THREAD = 4
+ROWS_PER_THREAD = 4  # of float32
+# Left alone, ptxas spills a few registers to fit one more block on a processor.
+MAX_REGISTERS = 168
 # Sessions above this length are shared out, in tiles of LONG_CHUNKS blocks.
 LONG_SESSION = 16_384
 LONG_CHUNKS = 8
@@ -270,6 +272,7 @@ def jrc_launch(
         "N": block,
         "SEARCH": SEARCH_WIDTH,
         "num_warps": num_warps,
+        "maxnreg": MAX_REGISTERS,
     }
     write = {"WEIGHTED": bool(weights), "WRITE_ROWS": with_rows, "WRITE_GRADS": with_grads}
     if num_tiles:

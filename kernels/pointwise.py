@@ -31,7 +31,7 @@ from kernels.jit import (
 SMALL_BLOCK, LARGE_BLOCK = 256, 1024
 LARGE_BATCH = 131_072
 # Classes of a row that a program looks at together, and logits of a tile.
-MAX_CLASSES, TILE_LOGITS = 512, 1024
+MAX_CLASSES, TILE_LOGITS = 512, 512
 
 
 # ------------------------------------------------------------------ kernels

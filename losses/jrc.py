@@ -215,7 +215,9 @@ def jrc_losses(
             "contrast and implementation must be the same for all losses of a launch, but got "
             f"{[(m.contrast, m.implementation) for m in modules]}; call jrc_losses once for each"
         )
-    if not use_triton(logits[0], first.implementation) or _differ_in_type(logits, labels):
+    if not use_triton(logits[0], first.implementation) or _differ_in_type(
+        logits, labels, sample_weights
+    ):
         tasks = zip(modules, logits, labels, sample_weights, strict=True)
         return torch.stack(
             [
@@ -236,10 +238,9 @@ def jrc_losses(
     return losses
 
 
-def _differ_in_type(logits: Sequence[Tensor], labels: Sequence[Tensor]) -> bool:
-    """Whether tasks need a launch each, since a launch is compiled for one type."""
-    types = {(each.dtype, label.dtype) for each, label in zip(logits, labels, strict=True)}
-    return len(types) > 1
+def _differ_in_type(*tasks: Sequence[Tensor]) -> bool:
+    """Whether tasks need a launch each, since a launch is compiled for one type of each input."""
+    return any(len({tensor.dtype for tensor in tensors}) > 1 for tensors in tasks)
 
 
 def _check_logits_and_labels(logits: Tensor, labels: Tensor) -> None:
