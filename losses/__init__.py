@@ -21,7 +21,7 @@ Label values are the loader's to check: reading them here would stop the device 
 
 from losses.jrc import JRCLoss
 from losses.list_net import ListNetLoss
-from losses.pareto import ParetoLossWeights, check_min_weights, pareto_weights
+from losses.pareto import ParetoLossWeights, check_min_weights, gram_matrix, pareto_weights
 from losses.pointwise import (
     BinaryCrossEntropyLoss,
     BinaryFocalLoss,
@@ -44,5 +44,6 @@ __all__ = [
     "RegressionCompatibleRankingLoss",
     "SoftmaxCrossEntropyLoss",
     "check_min_weights",
+    "gram_matrix",
     "pareto_weights",
 ]

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 _RIDGE = 1e-12
 # Rounding of one inner product of up to 16 terms, in units of the sum of its absolute terms.
 _ROUNDING = 32 * torch.finfo(torch.float64).eps
+# Numbers of each gradient in float64 at a time.
+_PIECE = 1 << 18
 # Minima that come from float32 configuration fields may sum to a little more than 1.
 _SUM_TOLERANCE = 1e-6
 
@@ -46,6 +48,21 @@ def check_min_weights(min_weights: Sequence[float]) -> None:
             "pareto_min_loss_weight must sum to at most 1 over all towers, but "
             f"{' + '.join(f'{minimum:g}' for minimum in min_weights)} = {total:g}; lower some"
         )
+
+
+def gram_matrix(gradients: Sequence[Tensor]) -> Tensor:
+    """Inner products of all pairs of K gradients of one shape, float64 [K, K].
+
+    Float64 tells nearly equal gradients apart; it is taken piece by piece, so that no float64
+    copy of the gradients is ever whole.
+    """
+    num_tasks = len(gradients)
+    total = gradients[0].new_zeros(num_tasks, num_tasks, dtype=torch.float64)
+    pieces = [gradient.reshape(-1).split(_PIECE) for gradient in gradients]
+    for piece in zip(*pieces, strict=True):
+        part = torch.stack(piece).double()  # [K, _PIECE]
+        total.addmm_(part, part.T)
+    return total
 
 
 class ParetoLossWeights(nn.Module):
