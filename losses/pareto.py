@@ -23,8 +23,8 @@ from torch import Tensor, nn
 _RIDGE = 1e-12
 # Rounding of one inner product of up to 16 terms, in units of the sum of its absolute terms.
 _ROUNDING = 32 * torch.finfo(torch.float64).eps
-# Numbers of each gradient in float64 at a time.
-_PIECE = 1 << 18
+# Numbers of all gradients in float64 at a time: 32 MiB.
+_PIECE = 1 << 22
 # Minima that come from float32 configuration fields may sum to a little more than 1.
 _SUM_TOLERANCE = 1e-6
 
@@ -58,9 +58,9 @@ def gram_matrix(gradients: Sequence[Tensor]) -> Tensor:
     """
     num_tasks = len(gradients)
     total = gradients[0].new_zeros(num_tasks, num_tasks, dtype=torch.float64)
-    pieces = [gradient.reshape(-1).split(_PIECE) for gradient in gradients]
+    pieces = [gradient.reshape(-1).split(_PIECE // num_tasks) for gradient in gradients]
     for piece in zip(*pieces, strict=True):
-        part = torch.stack(piece).double()  # [K, _PIECE]
+        part = torch.stack(piece).double()  # [K, _PIECE / K]
         total.addmm_(part, part.T)
     return total
 
@@ -145,6 +145,8 @@ def _shortest_convex_combination(gram: Tensor) -> Tensor:
     """
     num_tasks = gram.shape[0]
     gram = _with_ridge(gram)
+    if num_tasks == 2:
+        return _between_two(gram)
     size = gram.abs()
     # Entries are chosen by comparison with `index`: indexing by a scalar would stop the host.
     index = torch.arange(num_tasks, device=gram.device)
@@ -174,6 +176,15 @@ def _shortest_convex_combination(gram: Tensor) -> Tensor:
         support = torch.where(done, support, (support | entering) & ~leaving)
         shares = torch.where(leaving & ~done, 0.0, shares)
     return shares / shares.sum()
+
+
+def _between_two(gram: Tensor) -> Tensor:
+    """The same for two tasks: u1 = (|g2|^2 - g1.g2) / |g1 - g2|^2 within [0, 1], and u2 alike.
+
+    On CUDA the rounds of the general method would launch hundreds of kernels for it.
+    """
+    gains = (gram.diagonal().flip(0) - gram[0, 1]).clamp(min=0.0)
+    return gains / gains.sum()
 
 
 def _max_rounds(num_tasks: int) -> int:

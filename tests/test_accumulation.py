@@ -70,12 +70,18 @@ def parameters(model_dir: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_steps_are_one_step_of_the_double_batch(folder):
-    edits = SGD | PARETO | {"train_config__num_epochs": 1}
-    double, half = {"data_config__batch_size": 16 * ROWS}, {"data_config__batch_size": 8 * ROWS}
-    accumulated = half | {"train_config__gradient_accumulation_steps": 2}
-    runs = {"double": double, "accumulated": accumulated, "half": half}
-    for name, batches in runs.items():
-        done = train(folder, name, 1, **edits, **batches)
+    runs = {"double": (16 * ROWS, 1), "accumulated": (8 * ROWS, 2), "half": (8 * ROWS, 1)}
+    for name, (batch_size, steps) in runs.items():
+        edits: dict[str, Any] = (
+            SGD
+            | PARETO
+            | {
+                "train_config__num_epochs": 1,
+                "train_config__gradient_accumulation_steps": steps,
+                "data_config__batch_size": batch_size,
+            }
+        )
+        done = train(folder, name, 1, **edits)
         assert done.returncode == 0, done.stderr
     assert [report(folder, name)["global_step"] for name in runs] == [10, 20, 20]
     expected, found, plain = (parameters(folder / name) for name in runs)
@@ -87,7 +93,7 @@ def test_two_steps_are_one_step_of_the_double_batch(folder):
 
 
 def test_training_stops_and_saves_at_the_end_of_a_group_and_resumes_exactly(folder):
-    edits = SGD | {
+    edits: dict[str, Any] = SGD | {
         "train_config__gradient_accumulation_steps": 3,
         "train_config__save_checkpoints_steps": 4,
         "train_config__log_step_count_steps": 1,

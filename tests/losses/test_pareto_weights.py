@@ -85,9 +85,10 @@ def test_never_above_slsqp(kind):
 
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 16])
-def test_the_gram_matrix_of_large_gradients_is_exact_to_float64(num_tasks):
+def test_the_gram_matrix_of_large_gradients_is_exact_to_float64(num_tasks, monkeypatch):
     torch.manual_seed(0)
-    gradients = torch.randn(num_tasks, 7, 50_021)  # more than one piece, not whole ones
+    gradients = torch.randn(num_tasks, 7, 90_007)
+    monkeypatch.setattr("losses.pareto._PIECE", 1 << 18)  # several pieces, not whole ones
     exact = gradients.double().flatten(1) @ gradients.double().flatten(1).T
     gram = gram_matrix(gradients.unbind())
     assert gram.dtype == torch.float64
@@ -102,6 +103,21 @@ def test_two_tasks_in_closed_form():
     torch.testing.assert_close(free, torch.tensor([0.25, 0.75], dtype=torch.float64))
     bound = pareto_weights(gram, torch.tensor([0.4, 0.4]))
     torch.testing.assert_close(bound, torch.tensor([0.4, 0.6]).double(), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_tasks_agree_with_three_of_which_two_are_equal(kind):
+    for seed in range(50):
+        gradients = make_gradients(np.random.default_rng(seed), kind)[:2]
+        if len(gradients) < 2:
+            continue
+        two = torch.tensor(gradients @ gradients.T)
+        three = two[[0, 1, 1]][:, [0, 1, 1]]
+        weights, split = pareto_weights(two, torch.zeros(2)), pareto_weights(three, torch.zeros(3))
+        joined = torch.stack([split[0], split[1] + split[2]])
+        scale = float(two.diagonal().max())
+        objectives = [float(w @ two @ w) for w in (weights, joined)]
+        assert objectives[0] == pytest.approx(objectives[1], rel=0, abs=2e-12 * scale)
 
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 3, 16])

@@ -202,6 +202,16 @@ def test_list_net_is_cross_entropy_against_the_positives():
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("loss", [ListNetLoss, RegressionCompatibleRankingLoss])
+def test_nothing_on_a_device_is_read_on_the_host(loss):
+    # A meta tensor has no values: reading one raises.
+    logits = torch.zeros(5, 2, device="meta", requires_grad=True)
+    labels, offsets = torch.zeros(5, device="meta"), torch.zeros(3, device="meta").long()
+    for sessions in ({"session_offsets": offsets}, {"session_ids": labels.long()}):
+        loss()(logits, labels, **sessions).backward()
+    assert logits.grad is not None and logits.grad.shape == (5, 2)
+
+
 LONG_SESSION = """
 import resource, torch
 from losses import ListNetLoss, RankNetLoss, RegressionCompatibleRankingLoss
