@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.batch import SessionBatch
 from trainer.collectives import all_reduce_sum, world_size
 from trainer.models import ClickModel
-from trainer.pareto import GlobalParetoWeights
+from trainer.pareto import ParetoObjective
 from trainer.protos.pipeline_pb2 import LossConfig, ModelConfig
 from trainer.tasks import Task, build_loss
 
@@ -45,7 +45,7 @@ class Objective(nn.Module):
         self.pareto = None
         if config.use_pareto_loss_weight and len(tasks) > 1:
             minima = [task.pareto_min_weight for task in tasks]
-            self.pareto = GlobalParetoWeights(minima, config.pareto_gradient)
+            self.pareto = ParetoObjective(minima, config.pareto_gradient)
 
     def forward(self, batch: SessionBatch) -> tuple[Tensor, Outputs]:
         """The loss of the batch and its parts, detached."""
@@ -53,8 +53,8 @@ class Objective(nn.Module):
         named, per_task = self._task_losses(output.logits, batch)
         weights = None
         if self.pareto is not None and self.training:
-            weights = self.pareto(per_task, output, list(self.model.net.parameters()))
-            loss = torch.stack(per_task) @ weights.to(per_task[0].dtype)
+            dense = list(self.model.net.parameters())
+            loss, weights = self.pareto(per_task, output, dense)
         else:
             loss = torch.stack(per_task).sum()
         probabilities = {
