@@ -44,6 +44,23 @@ def segments_from_offsets(offsets: Tensor, num_rows: int) -> Segments:
     return Segments(steps.cumsum(0)[:num_rows], offsets.shape[0] - 1)
 
 
+def segments_from_ids(session_ids: Tensor) -> Segments:
+    """The sessions of rows in any order, from integers that are equal within a session, [B].
+
+    Numbers them in ascending order. The CPU counts them; elsewhere, where that would stop the
+    device, there are always `B` segments, the surplus ones empty.
+    """
+    num_rows = session_ids.shape[0]
+    sorted_ids, order = torch.sort(session_ids)
+    is_start = torch.ones_like(order)
+    is_start[1:] = sorted_ids[1:] != sorted_ids[:-1]
+    ranks = is_start.cumsum_(0).sub_(1)
+    ids = torch.empty_like(ranks).scatter_(0, order, ranks)
+    if session_ids.device.type == "cpu" and not torch.compiler.is_compiling() and num_rows:
+        return Segments(ids, int(ranks[-1]) + 1)
+    return Segments(ids, num_rows)
+
+
 def sort_into_offsets(session_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Order and offsets that make rows with equal `session_ids` [B] (integers) contiguous.
 
@@ -92,9 +109,9 @@ def segment_broadcast(values: Tensor, segments: Segments) -> Tensor:
 
 
 def raw_segment_sum(values: Tensor, ids: Tensor, count: int) -> Tensor:
-    """`segment_sum` outside autograd, for use inside a `Function`."""
+    """`segment_sum` outside autograd and in float64, for use inside a `Function`."""
     total = torch.zeros(count, dtype=torch.float64, device=values.device)
-    return total.scatter_add_(0, ids, values.double()).to(values.dtype)
+    return total.scatter_add_(0, ids, values.double())
 
 
 def raw_segment_max(values: Tensor, ids: Tensor, count: int) -> Tensor:
@@ -111,7 +128,7 @@ class _SegmentSum(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, ids: Tensor, count: int) -> Tensor:
         ctx.save_for_backward(ids)
-        return raw_segment_sum(values, ids, count)
+        return raw_segment_sum(values, ids, count).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
@@ -132,7 +149,7 @@ class _SegmentMax(Function):
         (grad_largest,) = grad_outputs
         values, largest, ids = ctx.saved_tensors
         at_max = (values == largest.index_select(0, ids)).to(values.dtype)
-        ties = raw_segment_sum(at_max, ids, largest.shape[0]).clamp(min=1.0)
+        ties = raw_segment_sum(at_max, ids, largest.shape[0]).clamp(min=1.0).to(values.dtype)
         return at_max * (grad_largest / ties).index_select(0, ids), None, None
 
 
@@ -142,7 +159,7 @@ class _SegmentLogSumExp(Function):
         largest = finite_or_zero(raw_segment_max(values, ids, count))
         # log sum exp(x) = m + log sum exp(x - m); log(0) = -inf is the empty segment's answer.
         scaled = torch.exp(values - largest.index_select(0, ids))
-        result = largest + torch.log(raw_segment_sum(scaled, ids, count))
+        result = largest + torch.log(raw_segment_sum(scaled, ids, count).to(values.dtype))
         ctx.save_for_backward(values, result, ids)
         return result
 
@@ -166,4 +183,4 @@ class _SegmentBroadcast(Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (grad_rows,) = grad_outputs
         (ids,) = ctx.saved_tensors
-        return raw_segment_sum(grad_rows, ids, ctx.count), None, None
+        return raw_segment_sum(grad_rows, ids, ctx.count).to(grad_rows.dtype), None, None

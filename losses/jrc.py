@@ -12,38 +12,32 @@ Two forms are published, and they differ in who competes with row i:
     "opposite"  the rows of s with the other label     (TorchEasyRec)
     "session"   all other rows of s                    (the paper, EasyRec)
 
-Shapes: `B` rows in the batch, `S` sessions. A lane is one channel of one session, where the rows
-of one label meet: lane 2 * s + k is f_k of session s, and [2S] tensors have one value per lane.
+Computed by `kernels.jrc` on CUDA and by `kernels.jrc_eager` elsewhere.
+
+Shapes: `B` rows in the batch, `S` sessions, `T` tasks.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from kernels.segment import (
-    finite_or_zero,
-    raw_segment_max,
-    raw_segment_sum,
-    segments_from_offsets,
-    sort_into_offsets,
-)
+from kernels.dispatch import Implementation, check_implementation, use_triton
+from kernels.jrc_eager import Contrast, jrc_rows_eager
+from kernels.segment import segments_from_ids, segments_from_offsets, sort_into_offsets
 from losses.reduction import (
     Reduction,
     check_float_logits,
     check_fraction,
     check_per_row,
     check_reduction,
+    needs_grad,
     reduce_rows,
     to_working_precision,
 )
-
-Contrast = Literal["opposite", "session"]
 
 
 class JRCLoss(nn.Module):
@@ -56,13 +50,20 @@ class JRCLoss(nn.Module):
         alpha: share of calibration in the loss, within [0, 1].
         reduction: "none", "sum" or "mean" (see `losses.reduction.reduce_rows`).
         contrast: "opposite" or "session".
+        label_smoothing: moves the label of the calibration term towards one half, within [0, 1].
+        implementation: "auto", "triton" or "eager" (see `kernels.dispatch`).
 
     Raises:
         ValueError: if an argument is outside the values above.
     """
 
     def __init__(
-        self, alpha: float = 0.5, reduction: str = "mean", contrast: str = "opposite"
+        self,
+        alpha: float = 0.5,
+        reduction: str = "mean",
+        contrast: str = "opposite",
+        label_smoothing: float = 0.0,
+        implementation: str = "auto",
     ) -> None:
         super().__init__()
         if contrast not in get_args(Contrast):
@@ -73,10 +74,15 @@ class JRCLoss(nn.Module):
         self.alpha = check_fraction("alpha", alpha)
         self.reduction: Reduction = check_reduction(reduction)
         self.contrast: Contrast = contrast  # pyright: ignore[reportAttributeAccessIssue]  # tested
+        self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
+        self.implementation: Implementation = check_implementation("implementation", implementation)
 
     def extra_repr(self) -> str:
         """The parameters, as `print(model)` shows them."""
-        return f"alpha={self.alpha}, reduction={self.reduction!r}, contrast={self.contrast!r}"
+        return (
+            f"alpha={self.alpha}, reduction={self.reduction!r}, contrast={self.contrast!r}, "
+            f"label_smoothing={self.label_smoothing}, implementation={self.implementation!r}"
+        )
 
     def forward(
         self,
@@ -95,7 +101,7 @@ class JRCLoss(nn.Module):
             session_offsets: [S + 1] integers rising from 0 to B, where rows of a session are
                 adjacent: session s is rows session_offsets[s] to session_offsets[s + 1] - 1.
             sample_weight: [B] or None. A weight scales the loss of its row; the row competes
-                in its session with full strength.
+                in its session with full strength. A constant: no gradient flows to it.
 
         Returns:
             Scalar, or [B] with reduction "none"; float64 for float64 logits, otherwise float32.
@@ -103,132 +109,137 @@ class JRCLoss(nn.Module):
         Raises:
             ValueError: on a wrong shape or type, or with both or neither kind of session.
         """
+        return self._compute(
+            logits, labels, session_ids, session_offsets, sample_weight, self.reduction
+        )
+
+    def _compute(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        session_ids: Tensor | None,
+        session_offsets: Tensor | None,
+        sample_weight: Tensor | None,
+        reduction: Reduction,
+    ) -> Tensor:
         _check_logits_and_labels(logits, labels)
-        if (session_ids is None) == (session_offsets is None):
+        num_rows = logits.shape[0]
+        if sample_weight is not None:
+            check_per_row("sample_weight", sample_weight, num_rows)
+        triton = use_triton(logits, self.implementation)
+        if session_offsets is not None and session_ids is None:
+            offsets = _checked_offsets(session_offsets, num_rows)
+            if triton:
+                return self._by_kernel(logits, labels, offsets, sample_weight, reduction)
+            segments = segments_from_offsets(offsets, num_rows)
+        elif session_ids is not None and session_offsets is None:
+            _check_session_ids(session_ids, num_rows)
+            if triton:
+                return self._by_kernel_of_ids(logits, labels, session_ids, sample_weight, reduction)
+            segments = segments_from_ids(session_ids)
+        else:
             given = "neither" if session_ids is None else "both"
             raise ValueError(
                 "jrc_loss needs exactly one of session_ids and session_offsets, but got "
                 f"{given}; pass session_offsets when rows of a session are adjacent, else "
                 "session_ids"
             )
-        if session_offsets is not None:
-            offsets = _checked_offsets(session_offsets, logits.shape[0])
-            rows = jrc_rows(logits, labels, offsets, self.alpha, self.contrast)
-        else:
-            assert session_ids is not None
-            _check_session_ids(session_ids, logits.shape[0])
-            order, offsets = sort_into_offsets(session_ids)
-            contiguous = jrc_rows(logits[order], labels[order], offsets, self.alpha, self.contrast)
-            # The row at contiguous[k] came from order[k]: put it back there.
-            rows = torch.zeros_like(contiguous).index_copy(0, order, contiguous)
-        return reduce_rows(rows, sample_weight, self.reduction)
+        working = to_working_precision(logits)
+        options = (self.alpha, self.label_smoothing, self.contrast)
+        rows = jrc_rows_eager(working, labels, segments, *options)
+        return reduce_rows(rows, sample_weight, reduction)
+
+    def _by_kernel(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        offsets: Tensor,
+        sample_weight: Tensor | None,
+        reduction: Reduction,
+    ) -> Tensor:
+        from kernels.jrc_ops import jrc_reduced, jrc_rows  # Triton is imported where it computes
+
+        options = (self.alpha, self.label_smoothing, self.contrast)
+        if reduction == "none":
+            return reduce_rows(jrc_rows(logits, labels, offsets, *options), sample_weight, "none")
+        losses, _, _ = jrc_reduced(
+            [logits], [labels], offsets, [] if sample_weight is None else [sample_weight.detach()],
+            [self.alpha], [self.label_smoothing], self.contrast, reduction, needs_grad(logits),
+        )  # fmt: skip
+        return losses[0]
+
+    def _by_kernel_of_ids(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        session_ids: Tensor,
+        sample_weight: Tensor | None,
+        reduction: Reduction,
+    ) -> Tensor:
+        """The kernel needs adjacent rows: a gather before it and, for rows, a scatter behind."""
+        order, offsets = sort_into_offsets(session_ids)
+        weight = None if sample_weight is None else sample_weight[order]
+        losses = self._by_kernel(logits[order], labels[order], offsets, weight, reduction)
+        # The row at losses[k] came from order[k]: put it back there.
+        back = reduction == "none"
+        return torch.zeros_like(losses).index_copy(0, order, losses) if back else losses
 
 
-def jrc_rows(
-    logits: Tensor, labels: Tensor, offsets: Tensor, alpha: float, contrast: Contrast
+def jrc_losses(
+    modules: Sequence[JRCLoss],
+    logits: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    session_offsets: Tensor,
+    sample_weights: Sequence[Tensor],
 ) -> Tensor:
-    """The JRC loss of each row of contiguous sessions, before weights and reduction.
-
-    Tensors in, tensor out: this is the signature a fused kernel takes over.
+    """Several JRC losses over the same rows, in one launch where the kernel computes them.
 
     Args:
-        logits: [B, 2].
-        labels: [B] of 0 and 1.
-        offsets: [S + 1] int64, rising from 0 to B.
-        alpha: share of calibration.
-        contrast: who competes with a row.
+        modules: T losses of one contrast and implementation; their reduction is not used.
+        logits: T times [B, 2].
+        labels: T times [B].
+        session_offsets: [S + 1], as for `JRCLoss`.
+        sample_weights: T times [B].
 
     Returns:
-        [B] losses, float64 or float32.
+        [T] sums of the weighted losses of the rows.
+
+    Raises:
+        ValueError: on a wrong shape or type, or modules that do not go together.
     """
-    segments = segments_from_offsets(offsets, logits.shape[0])
-    working = to_working_precision(logits)
-    rows: Any = _JRCRows.apply(working, labels > 0.5, *segments, alpha, contrast)
-    return rows
+    first = modules[0]
+    if any(
+        (m.contrast, m.implementation) != (first.contrast, first.implementation) for m in modules
+    ):
+        raise ValueError(
+            "contrast and implementation must be the same for all losses of a launch, but got "
+            f"{[(m.contrast, m.implementation) for m in modules]}; call jrc_losses once for each"
+        )
+    if not use_triton(logits[0], first.implementation) or _differ_in_type(logits, labels):
+        tasks = zip(modules, logits, labels, sample_weights, strict=True)
+        return torch.stack(
+            [
+                module._compute(each, label, None, session_offsets, weight, "sum")
+                for module, each, label, weight in tasks
+            ]
+        )
+    for each, label, weight in zip(logits, labels, sample_weights, strict=True):
+        _check_logits_and_labels(each, label)
+        check_per_row("sample_weight", weight, each.shape[0])
+    from kernels.jrc_ops import jrc_reduced  # Triton is imported where it computes
+
+    losses, _, _ = jrc_reduced(
+        list(logits), list(labels), _checked_offsets(session_offsets, logits[0].shape[0]),
+        [weight.detach() for weight in sample_weights], [m.alpha for m in modules],
+        [m.label_smoothing for m in modules], first.contrast, "sum", needs_grad(*logits),
+    )  # fmt: skip
+    return losses
 
 
-class _JRCRows(Function):
-    """The losses of the rows, with their analytic gradient.
-
-    A row i of label y is *anchor* in lane (s, y) and competes as a *rival*: "opposite" in lane
-    (s, 1 - y), "session" in both lanes of s. With L = logsumexp of a lane over its rivals:
-
-        margin_i = f_(1-y)[i] - f_y[i]       gap_i = L[s, y] - f_y[i]
-
-        ce_i   = log(exp(f0) + exp(f1)) - f_y = softplus(margin_i)
-        rank_i = log(exp(L) + exp(f_y)) - f_y = softplus(gap_i)        opposite
-        rank_i = gap_i, because L counts row i itself                  session
-
-    Gradients, with c_i = grad_i * alpha * sigmoid(margin_i), the pull of calibration, and
-    r_i = grad_i * (1 - alpha) * d rank_i / d gap_i, the pull of ranking (sigmoid(gap_i), or 1):
-
-        d / d f_y[i]      -= c_i + r_i
-        d / d f_(1-y)[i]  += c_i
-        d / d rival j     += softmax of j in its lane * sum of r over the anchors of that lane
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        is_positive: Tensor,
-        ids: Tensor,
-        num_sessions: int,
-        alpha: float,
-        contrast: Contrast,
-    ) -> Tensor:
-        flat = logits.reshape(-1)  # [2B], f_k[i] at 2i + k
-        own_at = torch.arange(0, flat.shape[0], 2, device=ids.device) + is_positive  # [B]
-        other_at = own_at ^ 1  # [B], the row's other channel
-        own, other = flat.index_select(0, own_at), flat.index_select(0, other_at)
-        lanes, num_lanes = 2 * ids + is_positive, 2 * num_sessions  # [B], lane (s, y)
-        if contrast == "opposite":
-            rivals, rival_lanes = other, lanes ^ 1  # [B]
-        else:
-            both = torch.arange(2, device=ids.device)
-            rivals, rival_lanes = flat, (2 * ids[:, None] + both).view(-1)  # [2B]
-
-        largest = finite_or_zero(raw_segment_max(rivals, rival_lanes, num_lanes))  # [2S], m
-        scaled = torch.exp(rivals - largest.index_select(0, rival_lanes))
-        total = raw_segment_sum(scaled, rival_lanes, num_lanes)  # [2S], 0 without rivals
-        # gap = (m - f_y) + log(sum exp(f - m)): the difference first, so huge logits cost nothing.
-        gap = largest.index_select(0, lanes) - own + total.log().index_select(0, lanes)
-        margin = other - own
-
-        ctx.save_for_backward(own_at, lanes, rival_lanes, scaled, total, gap, margin)
-        ctx.alpha, ctx.contrast = alpha, contrast
-        rank = _softplus(gap) if contrast == "opposite" else gap
-        # loss = alpha * ce + (1 - alpha) * rank
-        return alpha * _softplus(margin) + (1.0 - alpha) * rank
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator's doing
-        ctx: Any, grad_rows: Tensor
-    ) -> tuple[Tensor, None, None, None, None, None]:
-        own_at, lanes, rival_lanes, scaled, total, gap, margin = ctx.saved_tensors
-        calibration = ctx.alpha * grad_rows * margin.sigmoid()  # [B], c_i
-        ranking = (1.0 - ctx.alpha) * grad_rows  # [B], r_i
-        if ctx.contrast == "opposite":
-            ranking = ranking * gap.sigmoid()
-        # [2S]. 0 / 0 in a lane without rivals, which is nobody's rival lane: no row reads it below.
-        pull = raw_segment_sum(ranking, lanes, total.shape[0]) / total
-        rival_grad = scaled * pull.index_select(0, rival_lanes)  # sum of r * softmax
-
-        other_at = own_at ^ 1
-        if ctx.contrast == "opposite":  # each row is a rival once, by its other channel
-            grad = gap.new_empty(2 * gap.shape[0])
-            grad.index_copy_(0, other_at, calibration + rival_grad)
-            grad.index_copy_(0, own_at, -(calibration + ranking))
-        else:  # each row is a rival by both channels
-            grad = rival_grad.index_add_(0, other_at, calibration)
-            grad.index_add_(0, own_at, calibration + ranking, alpha=-1)
-        return grad.view(-1, 2), None, None, None, None, None
-
-
-def _softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)); at torch's own threshold of 20 it would be inexact in float64."""
-    return F.softplus(x, threshold=40.0)
+def _differ_in_type(logits: Sequence[Tensor], labels: Sequence[Tensor]) -> bool:
+    """Whether tasks need a launch each, since a launch is compiled for one type."""
+    types = {(each.dtype, label.dtype) for each, label in zip(logits, labels, strict=True)}
+    return len(types) > 1
 
 
 def _check_logits_and_labels(logits: Tensor, labels: Tensor) -> None:

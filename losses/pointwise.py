@@ -1,5 +1,7 @@
 """Losses that judge each row alone: cross-entropies, focal loss, squared error.
 
+Computed by `kernels.pointwise` on CUDA and by `kernels.pointwise_eager` elsewhere.
+
 Shapes: `B` rows in the batch, `C` classes. A click model's logit z gives p = sigmoid(z).
 """
 
@@ -7,34 +9,45 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from kernels.dispatch import Implementation, check_implementation, use_triton
+from kernels.pointwise_eager import (
+    binary_cross_entropy_rows,
+    binary_focal_rows,
+    l2_rows,
+    softmax_cross_entropy_rows,
+)
 from losses.reduction import (
     Reduction,
     check_float_logits,
     check_fraction,
     check_per_row,
     check_reduction,
+    needs_grad,
     reduce_rows,
     to_working_precision,
 )
 
 
 class PointwiseLoss(nn.Module):
-    """Base of the losses below: a subclass says what one row costs.
+    """Base of the losses below: a subclass says what one row costs, in eager torch and as the
+    kind of a kernel with two parameters.
 
     Args:
         reduction: "none", "sum" or "mean" (see `losses.reduction.reduce_rows`).
+        implementation: "auto", "triton" or "eager" (see `kernels.dispatch`).
 
     Raises:
-        ValueError: if `reduction` is none of these.
+        ValueError: if an argument is none of these.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    kind = ""
+
+    def __init__(self, reduction: str = "mean", implementation: str = "auto") -> None:
         super().__init__()
         self.reduction: Reduction = check_reduction(reduction)
+        self.implementation: Implementation = check_implementation("implementation", implementation)
 
     def forward(
         self,
@@ -51,7 +64,7 @@ class PointwiseLoss(nn.Module):
             logits: of the shape the subclass states; any floating type, of which float16 and
                 bfloat16 are computed in float32.
             labels: [B], integer, bool or float.
-            sample_weight: [B] or None.
+            sample_weight: [B] or None; a constant, to which no gradient flows.
             session_ids: accepted for a uniform call and not used: a row's session is irrelevant.
             session_offsets: likewise.
 
@@ -65,8 +78,25 @@ class PointwiseLoss(nn.Module):
         check_float_logits(logits)
         self.check_logits(logits)
         check_per_row("labels", labels, logits.shape[0])
-        rows = self.row_losses(to_working_precision(logits), labels)
-        return reduce_rows(rows, sample_weight, self.reduction)
+        if sample_weight is not None:
+            check_per_row("sample_weight", sample_weight, logits.shape[0])
+        if not use_triton(logits, self.implementation):
+            rows = self.row_losses(to_working_precision(logits), labels)
+            return reduce_rows(rows, sample_weight, self.reduction)
+        from kernels.pointwise_ops import pointwise_reduced, pointwise_rows
+
+        kernel = (self.kind, list(self.parameters_of_kernel()))
+        if self.reduction == "none":
+            return reduce_rows(pointwise_rows(logits, labels, *kernel), sample_weight, "none")
+        weight = None if sample_weight is None else sample_weight.detach()
+        losses, _, _ = pointwise_reduced(
+            logits, labels, weight, *kernel, self.reduction, needs_grad(logits)
+        )
+        return losses[0]
+
+    def parameters_of_kernel(self) -> tuple[float, float]:
+        """What the kernel has to know, as `kernels.pointwise.pointwise_launch` says."""
+        return 0.0, 0.0
 
     def check_logits(self, logits: Tensor) -> None:
         """Raises a ValueError if the shape of `logits` does not suit the loss."""
@@ -77,8 +107,8 @@ class PointwiseLoss(nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """The reduction, as `print(model)` shows it."""
-        return f"reduction={self.reduction!r}"
+        """The parameters, as `print(model)` shows them."""
+        return f"reduction={self.reduction!r}, implementation={self.implementation!r}"
 
 
 class BinaryCrossEntropyLoss(PointwiseLoss):
@@ -88,12 +118,23 @@ class BinaryCrossEntropyLoss(PointwiseLoss):
 
     Args:
         label_smoothing: share s, within [0, 1], by which a label y moves to y * (1 - s) + 0.5 * s.
-        reduction: as in `PointwiseLoss`.
+        reduction, implementation: as in `PointwiseLoss`.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    kind = "binary_cross_entropy"
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__(reduction, implementation)
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
+
+    def parameters_of_kernel(self) -> tuple[float, float]:
+        """Label smoothing."""
+        return self.label_smoothing, 0.0
 
     def check_logits(self, logits: Tensor) -> None:
         """Accepts [B], [B, 1] and [B, 2]."""
@@ -105,12 +146,10 @@ class BinaryCrossEntropyLoss(PointwiseLoss):
             )
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """-y * log p - (1 - y) * log(1 - p), with smoothed y."""
+        """See `binary_cross_entropy_rows`."""
         two_class = logits.dim() == 2 and logits.shape[1] == 2
         logit = logits[:, 1] - logits[:, 0] if two_class else logits.reshape(-1)
-        # y * (1 - s) + 0.5 * s
-        target = labels.to(logit.dtype) * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
-        return F.binary_cross_entropy_with_logits(logit, target, reduction="none")
+        return binary_cross_entropy_rows(logit, labels, self.label_smoothing)
 
 
 class BinaryFocalLoss(PointwiseLoss):
@@ -123,11 +162,19 @@ class BinaryFocalLoss(PointwiseLoss):
     Args:
         gamma: exponent of the modulating factor, at least 0; at 0 this is `alpha`-weighted BCE.
         alpha: weight of positives, within [0, 1]; negatives weigh 1 - alpha.
-        reduction: as in `PointwiseLoss`.
+        reduction, implementation: as in `PointwiseLoss`.
     """
 
-    def __init__(self, gamma: float = 2.0, alpha: float = 0.5, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    kind = "binary_focal"
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float = 0.5,
+        reduction: str = "mean",
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__(reduction, implementation)
         if not (gamma >= 0.0 and math.isfinite(gamma)):
             raise ValueError(
                 f"gamma must be a finite number of at least 0, but got {gamma}; 2.0 is usual"
@@ -140,14 +187,12 @@ class BinaryFocalLoss(PointwiseLoss):
         _require_single_column(logits, "binary_focal_loss")
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """-alpha * y * (1-p)^gamma * log p - (1-alpha) * (1-y) * p^gamma * log(1-p)."""
-        logit = logits.reshape(-1)
-        y = labels.to(logit.dtype)
-        # Powers of p as exp(gamma * log p): no 0 ** gamma, whose slope is infinite for gamma < 1.
-        log_p, log_not_p = F.logsigmoid(logit), F.logsigmoid(-logit)
-        positive = torch.exp(self.gamma * log_not_p) * log_p  # (1 - p)^gamma * log p
-        negative = torch.exp(self.gamma * log_p) * log_not_p  # p^gamma * log(1 - p)
-        return -self.alpha * y * positive - (1.0 - self.alpha) * (1.0 - y) * negative
+        """See `binary_focal_rows`."""
+        return binary_focal_rows(logits.reshape(-1), labels, self.gamma, self.alpha)
+
+    def parameters_of_kernel(self) -> tuple[float, float]:
+        """Gamma and alpha."""
+        return self.gamma, self.alpha
 
 
 class SoftmaxCrossEntropyLoss(PointwiseLoss):
@@ -157,12 +202,23 @@ class SoftmaxCrossEntropyLoss(PointwiseLoss):
 
     Args:
         label_smoothing: share of the label spread evenly over all classes, as in torch.
-        reduction: as in `PointwiseLoss`.
+        reduction, implementation: as in `PointwiseLoss`.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    kind = "softmax"
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__(reduction, implementation)
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
+
+    def parameters_of_kernel(self) -> tuple[float, float]:
+        """Label smoothing."""
+        return self.label_smoothing, 0.0
 
     def check_logits(self, logits: Tensor) -> None:
         """Accepts [B, C] with C > 1."""
@@ -174,26 +230,26 @@ class SoftmaxCrossEntropyLoss(PointwiseLoss):
             )
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """-log softmax(f)[y]."""
-        return F.cross_entropy(
-            logits, labels.long(), reduction="none", label_smoothing=self.label_smoothing
-        )
+        """See `softmax_cross_entropy_rows`."""
+        return softmax_cross_entropy_rows(logits, labels, self.label_smoothing)
 
 
 class L2Loss(PointwiseLoss):
     """Squared error (no factor of one half) of predictions [B] or [B, 1], for regression.
 
     Args:
-        reduction: as in `PointwiseLoss`.
+        reduction, implementation: as in `PointwiseLoss`.
     """
+
+    kind = "l2"
 
     def check_logits(self, logits: Tensor) -> None:
         """Accepts [B] and [B, 1]."""
         _require_single_column(logits, "l2_loss")
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(f - y)^2."""
-        return F.mse_loss(logits.reshape(-1), labels.to(logits.dtype), reduction="none")
+        """See `l2_rows`."""
+        return l2_rows(logits.reshape(-1), labels)
 
 
 def _is_single_column(logits: Tensor) -> bool:

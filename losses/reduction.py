@@ -56,6 +56,11 @@ def to_working_precision(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def needs_grad(*logits: Tensor) -> bool:
+    """Whether a kernel has to compute gradients beside losses."""
+    return torch.is_grad_enabled() and any(each.requires_grad for each in logits)
+
+
 def reduce_rows(rows: Tensor, sample_weight: Tensor | None, reduction: Reduction) -> Tensor:
     """Weights and reduces the losses of the rows.
 
@@ -65,7 +70,7 @@ def reduce_rows(rows: Tensor, sample_weight: Tensor | None, reduction: Reduction
 
     Args:
         rows: [B] losses.
-        sample_weight: [B] non-negative weights of any real type, or None for 1 each.
+        sample_weight: [B] non-negative weights of any real type, or None for 1 each; constants.
         reduction: "none", "sum" or "mean".
 
     Returns:
@@ -78,7 +83,7 @@ def reduce_rows(rows: Tensor, sample_weight: Tensor | None, reduction: Reduction
         return total / max(rows.shape[0], 1) if reduction == "mean" else total
 
     check_per_row("sample_weight", sample_weight, rows.shape[0])
-    weight = sample_weight.to(rows.dtype)
+    weight = sample_weight.detach().to(rows.dtype)
     weighted = rows * weight
     if reduction == "none":
         return weighted

@@ -202,7 +202,9 @@ def test_float64_is_exact_where_torchs_softplus_turns_linear(gap):
 def test_one_row_sessions_and_one_class_sessions_have_no_ranking_loss():
     logits, labels, ids, _ = make_batch([1, 1, 1], 0.5, torch.float32)
     for contrast in CONTRASTS:
-        assert JRCLoss(0.0, contrast=contrast)(logits, labels, ids) == 0.0
+        loss = JRCLoss(0.0, contrast=contrast)(logits, labels, ids)
+        # "session" takes the logarithm of an exponential: 0 up to float32's rounding.
+        assert loss == 0.0 if contrast == "opposite" else abs(loss) < 1e-7
     logits, labels, ids, _ = make_batch([4, 6], 1.0, torch.float32)
     assert JRCLoss(0.0)(logits, labels, ids) == 0.0
 
