@@ -19,7 +19,7 @@ Label values are the loader's to check: reading them here would stop the device 
 `ParetoLossWeights` is no loss: it weighs the losses of several tasks by their gradients.
 """
 
-from losses.jrc import JRCLoss
+from losses.jrc import JRCLoss, jrc_losses
 from losses.list_net import ListNetLoss
 from losses.pareto import ParetoLossWeights, check_min_weights, gram_matrix, pareto_weights
 from losses.pointwise import (
@@ -45,5 +45,6 @@ __all__ = [
     "SoftmaxCrossEntropyLoss",
     "check_min_weights",
     "gram_matrix",
+    "jrc_losses",
     "pareto_weights",
 ]

@@ -211,6 +211,8 @@ def test_a_loss_counts_with_its_own_weight_and_the_towers():
         for text in (
             "binary_cross_entropy {} weight: 0.7",
             "list_net_loss { session_name: 's' } weight: 0.2",
+            "jrc_loss { session_name: 's' alpha: 0.3 label_smoothing: 0.1 } weight: 0.5",
+            "jrc_loss { session_name: 's' contrast: SESSION }",
         )
     ]
     task = Task("cvr", "buy", 2, tuple(configs), weight=3.0)
@@ -219,8 +221,32 @@ def test_a_loss_counts_with_its_own_weight_and_the_towers():
     batch = batch_of([2, 3], buy=buy)
     total, outputs = objective(batch)
     pointwise = nn.functional.cross_entropy(model.logits, buy)
-    listwise = ListNetLoss()(model.logits, buy, session_offsets=batch.session_offsets)
-    torch.testing.assert_close(total, 3.0 * (0.7 * pointwise + 0.2 * listwise))
+    listwise, jrc, of_the_paper = (
+        loss(model.logits, buy, session_offsets=batch.session_offsets)
+        for loss in (ListNetLoss(), JRCLoss(0.3, label_smoothing=0.1), JRCLoss(contrast="session"))
+    )
+    expected = 3.0 * (0.7 * pointwise + 0.2 * listwise + 0.5 * jrc + of_the_paper)
+    torch.testing.assert_close(total, expected)
     shown = {name: sums[0] / sums[1] for name, sums in outputs.losses.items()}
-    assert set(shown) == {"cvr/binary_cross_entropy", "cvr/list_net_loss"}
-    torch.testing.assert_close(sum(shown.values()), total.double())  # what is shown adds up
+    assert list(shown) == [
+        "cvr/binary_cross_entropy",
+        "cvr/list_net_loss",
+        "cvr/jrc_loss",
+        "cvr/jrc_loss_2",
+    ]
+    torch.testing.assert_close(sum(shown.values()).float(), total)  # what is shown adds up
+
+
+def test_a_rank_without_rows_has_a_loss_of_zero():
+    texts = [text for text, _, _ in IN_TASK_SPACE.values()]
+    texts += ["binary_cross_entropy {}", "jrc_loss { session_name: 's' }"]
+    configs = tuple(text_format.Parse(text, LossConfig()) for text in texts)
+    task = Task("cvr", "buy", 2, configs, space_indicator="click")
+    model = FixedLogits(0)
+    objective = Objective(model, [task], ModelConfig())  # pyright: ignore[reportArgumentType]
+    none = torch.zeros(0, dtype=torch.int64)
+    total, outputs = objective(batch_of([], click=none, buy=none))
+    total.backward()
+    assert total.item() == 0.0
+    assert len(outputs.losses) == 7
+    assert model.logits.grad is not None and model.logits.grad.shape == (0, 2)

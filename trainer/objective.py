@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from losses import JRCLoss, jrc_losses
 from trainer.batch import SessionBatch
 from trainer.collectives import all_reduce_sum, world_size
 from trainer.models import ClickModel
@@ -70,25 +71,51 @@ class Objective(nn.Module):
         """Each loss by name (as in Outputs) and each task's sum of losses, scaled for this rank."""
         row_weights = [row_weight(task, batch) for task in self.tasks]
         scales = _scales(row_weights, batch)
+        ones = batch.dense.new_ones(batch.num_rows)
+        weights = [ones if weight is None else weight for weight in row_weights]
+        sums = self._sums_over_rows(logits, batch, weights)
         named: dict[str, Tensor] = {}
         per_task = []
-        for task, losses, weight, scale in zip(
-            self.tasks, self.losses, row_weights, scales, strict=True
-        ):
-            weight = batch.dense.new_ones(batch.num_rows) if weight is None else weight
+        for t, task in enumerate(self.tasks):
             total = torch.zeros((), device=batch.dense.device)
-            for config, loss in zip(task.losses, losses, strict=True):
-                rows = loss(
-                    logits[task.name],
-                    batch.labels[task.label],
-                    **_sessions(config, task, batch),
-                )
-                value = (rows * weight).sum() * (task.weight * config.weight)
+            for n, config in enumerate(task.losses):
+                value = sums[t, n] * (task.weight * config.weight)
                 name = unique_name(f"{task.name}/{config.WhichOneof('loss')}", named)
-                named[name] = torch.stack([value.detach(), weight.sum()]).double()
-                total = total + value * scale
+                named[name] = torch.stack([value.detach(), weights[t].sum()]).double()
+                total = total + value * scales[t]
             per_task.append(total)
         return named, per_task
+
+    def _sums_over_rows(
+        self, logits: dict[str, Tensor], batch: SessionBatch, weights: list[Tensor]
+    ) -> dict[tuple[int, int], Tensor]:
+        """The sum of the weighted losses of this rank's rows, per (task, loss of the task).
+
+        JRC losses of one contrast are computed together: in one launch of the kernel on CUDA.
+        """
+        sums: dict[tuple[int, int], Tensor] = {}
+        together: dict[str, list[tuple[int, int, JRCLoss]]] = {}
+        for t, task in enumerate(self.tasks):
+            for n, (config, loss) in enumerate(zip(task.losses, self.losses[t], strict=True)):
+                sessions = _sessions(config, task, batch)
+                if isinstance(loss, JRCLoss) and "session_offsets" in sessions:
+                    together.setdefault(loss.contrast, []).append((t, n, loss))
+                else:
+                    label = batch.labels[task.label]
+                    sums[t, n] = loss(
+                        logits[task.name], label, **sessions, sample_weight=weights[t]
+                    )
+        for places in together.values():
+            tasks = [self.tasks[t] for t, _, _ in places]
+            values = jrc_losses(
+                [loss for _, _, loss in places],
+                [logits[task.name] for task in tasks],
+                [batch.labels[task.label] for task in tasks],
+                batch.session_offsets,
+                [weights[t] for t, _, _ in places],
+            )
+            sums |= {(t, n): value for (t, n, _), value in zip(places, values, strict=True)}
+        return sums
 
 
 class LossMeter:

@@ -208,29 +208,27 @@ def _check_loss(task: Task, loss: LossConfig, where: str) -> None:
 
 
 def build_loss(config: LossConfig) -> nn.Module:
-    """The loss module of a LossConfig, giving one value per row."""
+    """The loss module of a LossConfig, giving the sum of the weighted losses of rows."""
     kind = config.WhichOneof("loss")
     if kind == "binary_cross_entropy":
         smoothing = config.binary_cross_entropy.label_smoothing
-        return BinaryCrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+        return BinaryCrossEntropyLoss(label_smoothing=smoothing, reduction="sum")
     if kind == "binary_focal_loss":
         focal = config.binary_focal_loss
-        return BinaryFocalLoss(gamma=focal.gamma, alpha=focal.alpha, reduction="none")
+        return BinaryFocalLoss(gamma=focal.gamma, alpha=focal.alpha, reduction="sum")
     if kind == "softmax_cross_entropy":
         smoothing = config.softmax_cross_entropy.label_smoothing
-        return SoftmaxCrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+        return SoftmaxCrossEntropyLoss(label_smoothing=smoothing, reduction="sum")
     if kind == "l2_loss":
-        return L2Loss(reduction="none")
+        return L2Loss(reduction="sum")
     if kind == "jrc_loss":
         jrc = config.jrc_loss
-        if jrc.label_smoothing:
-            raise ConfigError("jrc_loss.label_smoothing is not supported yet; remove it")
-        contrast = JRCContrast.Name(jrc.contrast).lower()
-        return JRCLoss(alpha=jrc.alpha, contrast=contrast, reduction="none")
+        contrast, smoothing = JRCContrast.Name(jrc.contrast).lower(), jrc.label_smoothing
+        return JRCLoss(jrc.alpha, "sum", contrast, label_smoothing=smoothing)
     if kind == "list_net_loss":
-        return ListNetLoss(reduction="none")
+        return ListNetLoss(reduction="sum")
     if kind == "rank_net_loss":
-        return RankNetLoss(reduction="none")
+        return RankNetLoss(reduction="sum")
     if kind == "rcr_loss":
-        return RegressionCompatibleRankingLoss(alpha=config.rcr_loss.alpha, reduction="none")
+        return RegressionCompatibleRankingLoss(alpha=config.rcr_loss.alpha, reduction="sum")
     raise ConfigError(f"losses: unknown loss `{kind}`")
