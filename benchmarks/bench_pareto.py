@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torchrec import KeyedJaggedTensor
 
-from trainer.batch import Cursor, SessionBatch
+from trainer.batch import SessionBatch
 from trainer.config import parse_config
 from trainer.parallel import build_parallel
 from trainer.protos.pipeline_pb2 import EasyRecConfig
@@ -76,6 +76,7 @@ def make_batch(rows: int, num_tasks: int, rank: int, world: int) -> SessionBatch
         for task in range(num_tasks)
     }
     offsets = torch.tensor([*range(0, rows, 10), rows])
+    cursor: Any = None  # in no plan
     return SessionBatch(
         ids=KeyedJaggedTensor(
             [f"f{number}" for number in range(FEATURES)],
@@ -89,7 +90,7 @@ def make_batch(rows: int, num_tasks: int, rank: int, world: int) -> SessionBatch
         session_offsets=offsets,
         sessions=torch.arange(len(offsets) - 1),
         global_rows=rows * world,
-        cursor=Cursor(0, 0, 1),
+        cursor=cursor,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from tests.configs import TWO_TASKS
 from tests.datasets import click_table, write_dataset
 from tests.test_training import report, train
-from trainer.accumulation import place_in_group
-from trainer.batch import Cursor
+from trainer.accumulation import group_step, scale_to_mean
 from trainer.checkpoint import list_checkpoints
 
 ROWS = 6  # of each session: every global batch is full, so that batches weigh the same
@@ -36,18 +36,33 @@ PARETO: dict[str, Any] = {
 }
 
 
+def cursor(step: int, num_steps: int) -> Any:
+    """What a group needs to know of a batch's place in the plan."""
+    after = (1, None) if step + 1 == num_steps else (0, None)
+    return SimpleNamespace(epoch=0, step=step, after=lambda: after)
+
+
 @given(num_steps=st.integers(1, 50), steps=st.integers(0, 9))
 def test_groups_partition_an_epoch(num_steps, steps):
-    places = [place_in_group(Cursor(0, step, num_steps), steps) for step in range(num_steps)]
+    places = [group_step(cursor(step, num_steps), steps) for step in range(num_steps)]
     assert places[0].is_first and places[-1].is_last
-    groups: list[list[int]] = []
-    for place in places:
-        if place.is_first:
-            groups.append([])
-        groups[-1].append(place.size)
-        assert place.is_last == (len(groups[-1]) == place.size)
-    assert all(sizes == [len(sizes)] * len(sizes) for sizes in groups)
-    assert all(len(sizes) == max(steps, 1) for sizes in groups[:-1])
+    assert [place.is_first for place in places[1:]] == [place.is_last for place in places[:-1]]
+    sizes = [place.number + 1 for place in places if place.is_last]
+    assert sum(sizes) == num_steps
+    assert set(sizes[:-1]) <= {max(steps, 1)}
+    assert sizes[-1] <= max(steps, 1)
+
+
+def test_a_short_group_has_the_mean_of_its_batches():
+    layer = torch.nn.Linear(3, 2)
+    inputs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    last = group_step(cursor(4, 5), 3)  # 0 1 2 | 3 4
+    assert (last.number, last.is_last) == (1, True)
+    for batch in inputs:
+        (layer(batch).square().mean() / last.steps).backward()
+    scale_to_mean(layer.parameters(), last)
+    expected = torch.autograd.grad(layer(inputs.flatten(0, 1)).square().mean(), layer.weight)
+    torch.testing.assert_close(layer.weight.grad, expected[0])
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from google.protobuf import text_format
 from torch.utils.tensorboard import SummaryWriter
 
-from trainer.accumulation import place_in_group
+from trainer.accumulation import group_step, scale_to_mean
 from trainer.batch import SessionBatch
 from trainer.checkpoint import (
     TrainState,
@@ -191,7 +191,7 @@ class Trainer:
                     self._log(batch, outputs, rows / (time.monotonic() - clock))
                     clock, rows = time.monotonic(), 0
                 save_is_due |= _is_due(done, config.save_checkpoints_steps)
-                if not place_in_group(batch.cursor, config.gradient_accumulation_steps).is_last:
+                if not group_step(batch.cursor, config.gradient_accumulation_steps).is_last:
                     continue  # a checkpoint holds no gradients
                 if save_is_due:
                     self.save()
@@ -204,15 +204,16 @@ class Trainer:
         # Dropout depends on the place in the plan alone, so resuming repeats it.
         cursor = batch.cursor
         torch.manual_seed(mixed_seed(self.state.seed, cursor.epoch, cursor.step, self.rank))
-        place = place_in_group(cursor, self.config.train_config.gradient_accumulation_steps)
-        if place.is_first:
+        group = group_step(cursor, self.config.train_config.gradient_accumulation_steps)
+        if group.is_first:
             self.optimizer.zero_grad()
         loss, outputs = self.model(batch.to(self.device, non_blocking=True))
         self.all_finite &= torch.isfinite(loss.detach())
         if self.device.type == "cpu":  # elsewhere a look at each step would stop the device
             self._check_finite()
-        (loss / place.size).backward()
-        if place.is_last:
+        (loss / group.steps).backward()
+        if group.is_last:
+            scale_to_mean(self.model.parameters(), group)
             self.optimizer.step()
         return outputs
 
