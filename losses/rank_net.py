@@ -119,11 +119,11 @@ def _blocks(scores: Tensor, lanes: _Lanes) -> Iterator[_Block]:
         positives = lanes.starts[s, None] + _TILE_POSITIVES * tile_row[:, None] + step_up
         negatives = middles + _TILE_NEGATIVES * tile_column[:, None] + step_across
         # A place beyond the lane costs nothing: softplus(-inf) = sigmoid(-inf) = 0.
-        f_p = scores[positives.clamp(max=last)].masked_fill_(positives >= middles, torch.inf)
-        f_n = scores[negatives.clamp(max=last)].masked_fill_(negatives >= ends, -torch.inf)
-        yield _Block(
-            positives.clamp(max=last), negatives.clamp(max=last), f_n[:, None, :] - f_p[:, :, None]
-        )
+        beyond_p, beyond_n = positives >= middles, negatives >= ends
+        positives, negatives = positives.clamp(max=last), negatives.clamp(max=last)
+        f_p = scores[positives].masked_fill_(beyond_p, torch.inf)
+        f_n = scores[negatives].masked_fill_(beyond_n, -torch.inf)
+        yield _Block(positives, negatives, f_n[:, None, :] - f_p[:, :, None])
 
 
 def _add(total: Tensor, places: Tensor, values: Tensor) -> None:

@@ -54,6 +54,7 @@ CASES = {
     },
     "pareto weighted": {
         "model_config__use_pareto_loss_weight": True,
+        "model_config__dbmtl__bottom_mlp__use_bn": True,  # its statistics travel in each backward
         "model_config__dbmtl__task_towers[1]__pareto_min_loss_weight": 0.2,
         **WEIGHTED,
     },
