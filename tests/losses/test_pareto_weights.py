@@ -85,10 +85,9 @@ def test_never_above_slsqp(kind):
 
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 16])
-def test_the_gram_matrix_of_large_gradients_is_exact_to_float64(num_tasks, monkeypatch):
+def test_the_gram_matrix_of_large_gradients_is_exact_to_float64(num_tasks):
     torch.manual_seed(0)
-    gradients = torch.randn(num_tasks, 7, 90_007)
-    monkeypatch.setattr("losses.pareto._PIECE", 1 << 18)  # several pieces, not whole ones
+    gradients = torch.randn(num_tasks, 7, 90_007)  # several pieces, not whole ones
     exact = gradients.double().flatten(1) @ gradients.double().flatten(1).T
     gram = gram_matrix(gradients.unbind())
     assert gram.dtype == torch.float64
