@@ -231,7 +231,34 @@ RELATED = "model_config__dbmtl__task_towers[1]__relation_tower_names"
         ),
         ({f"{TOWER}__label_name": "clik"}, r"label_name must be one of .*\(click, buy\).* `clik`"),
         ({f"{TOWER}__sample_weight_name": "w"}, r"sample_weight_fields \(none\), but got: `w`"),
-        ({f"{TOWER}__weight": -1}, r"`ctr`: weight must be >= 0, but got: -1"),
+        ({f"{TOWER}__weight": -1}, r"`ctr`: weight must be a finite number >= 0, but got: -1"),
+        ({f"{TOWER}__losses[0]__weight": -1}, r"`ctr`: losses.weight must be a .* but got: -1"),
+        ({f"{TOWER}__in_task_space_weight": 2}, r"weight of `ctr`: it has no task_space_indicator"),
+        (
+            {f"{TOWER}__task_space_indicator_label": "clik"},
+            r"task_space_indicator_label must be one of .*\(click, buy\), but got: `clik`",
+        ),
+        (
+            {f"{TOWER}__losses[0]__jrc_loss__exclude_out_of_task_space": True},
+            r"jrc_loss.exclude_out_of_task_space needs a task_space_indicator_label",
+        ),
+        ({f"{TOWER}__losses[0]__list_net_loss": {}}, r"list_net_loss needs a session_name"),
+        ({f"{TOWER}__rank_net_loss": {}}, r"rank_net_loss needs a session_name"),
+        (
+            {f"{TOWER}__rcr_loss": {"session_name": "session_id", "alpha": 2}},
+            r"`ctr`: rcr_loss: alpha must be between 0 and 1",
+        ),
+        (
+            {
+                f"{TOWER}__num_class": 3,
+                f"{TOWER}__losses[0]__rank_net_loss": {"session_name": "session_id"},
+            },
+            r"num_class must be 1 or 2 with rank_net_loss, but got: 3",
+        ),
+        (
+            {"model_config__pareto_gradient": "SHARED_REPRESENTATION"},
+            r"pareto_gradient: use_pareto_loss_weight is not true; remove the field",
+        ),
         ({f"{TOWER}__tower_name": ""}, r"tower_name must be set"),
         (
             {f"{TOWER}__tower_name": "cvr"},

@@ -75,7 +75,7 @@ def overfit(config: EasyRecConfig, data: SessionDataset, steps: int = 120) -> tu
     model.inputs.embeddings = EmbeddingBagCollection(
         tables=embedding_tables(model.inputs.id_features), device=torch.device("cpu")
     )
-    objective = Objective(model, tasks, config.model_config.use_pareto_loss_weight)
+    objective = Objective(model, tasks, config.model_config)
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.03)
     losses = []
     for _ in range(steps):

@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from google.protobuf import text_format
+from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection
 
+from losses import JRCLoss, ListNetLoss, RankNetLoss, RegressionCompatibleRankingLoss
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
 from trainer.batch import SessionBatch
 from trainer.encode import ColumnSpec
 from trainer.features import used_features
 from trainer.loader import SessionLoader
-from trainer.models import build_model
+from trainer.models import ModelOutput, build_model
 from trainer.models.layers import embedding_tables
 from trainer.objective import Objective, row_weight
+from trainer.protos.pipeline_pb2 import LossConfig, ModelConfig
 from trainer.reader import SessionDataset
-from trainer.tasks import parse_tasks
+from trainer.tasks import Task, parse_tasks
 
 WEIGHTED = {
     "data_config__sample_weight_fields": ["weight"],
@@ -27,13 +31,30 @@ WEIGHTED = {
     "model_config__dbmtl__task_towers[1]__task_space_indicator_label": "click",
     "model_config__dbmtl__task_towers[1]__out_task_space_weight": 0.25,
 }
+SESSION_LOSSES = {  # beside the JRC of each tower, with weights of their own
+    "model_config__dbmtl__task_towers[0]__rcr_loss": {"session_name": "session_id"},
+    "model_config__dbmtl__task_towers[0]__list_net_loss": {"session_name": "session_id"},
+    "model_config__dbmtl__task_towers[0]__losses[0]__weight": 0.4,
+    "model_config__dbmtl__task_towers[1]__task_space_indicator_label": "click",
+    "model_config__dbmtl__task_towers[1]__rank_net_loss": {
+        "session_name": "session_id",
+        "exclude_out_of_task_space": True,
+    },
+}
 CASES = {
     "plain": {},
     "batch norm": {"model_config__dbmtl__bottom_mlp__use_bn": True},
     "weighted": WEIGHTED,
     "pareto": {"model_config__use_pareto_loss_weight": True},
+    "session losses": SESSION_LOSSES,
+    "pareto of several losses": {
+        "model_config__use_pareto_loss_weight": True,
+        "model_config__pareto_gradient": "SHARED_REPRESENTATION",
+        **SESSION_LOSSES,
+    },
     "pareto weighted": {
         "model_config__use_pareto_loss_weight": True,
+        "model_config__dbmtl__bottom_mlp__use_bn": True,  # its statistics travel in each backward
         "model_config__dbmtl__task_towers[1]__pareto_min_loss_weight": 0.2,
         **WEIGHTED,
     },
@@ -63,7 +84,7 @@ def step(path: str, case: str, rank: int, world: int) -> dict[str, torch.Tensor]
     model.inputs.embeddings = EmbeddingBagCollection(
         tables=embedding_tables(model.inputs.id_features), device=torch.device("cpu")
     )
-    objective = Objective(model, tasks, config.model_config.use_pareto_loss_weight)
+    objective = Objective(model, tasks, config.model_config)
     loss, outputs = objective(batch)
     loss.backward()
     found = {f"grad/{name}": p.grad for name, p in objective.named_parameters()}
@@ -123,3 +144,110 @@ def test_weights_of_rows_follow_the_task_space():
     batch.labels, batch.weights = labels, {"weight": torch.tensor([1.0, 2.0, 3.0])}
     assert row_weight(buy, batch).tolist() == [1.0, 0.25, 1.0]  # pyright: ignore
     assert row_weight(click, batch).tolist() == [1.0, 2.0, 3.0]  # pyright: ignore
+
+
+class FixedLogits(nn.Module):
+    """A model of one task with a parameter per logit."""
+
+    def __init__(self, num_rows: int) -> None:
+        super().__init__()
+        logits = torch.randn(num_rows, 2, generator=torch.Generator().manual_seed(0))
+        self.logits = nn.Parameter(2 * logits)
+
+    def forward(self, batch: SessionBatch) -> ModelOutput:
+        return ModelOutput({"cvr": self.logits}, None, None)
+
+
+def batch_of(lengths: list[int], **labels: Tensor) -> SessionBatch:
+    """A batch without features: sessions of these lengths."""
+    batch = SessionBatch.__new__(SessionBatch)
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    batch.dense, batch.session_offsets = torch.empty(int(offsets[-1]), 0), offsets
+    batch.labels, batch.weights, batch.global_rows = labels, {}, batch.num_rows
+    return batch
+
+
+NAME = "session_name: 's' exclude_out_of_task_space: true"
+IN_TASK_SPACE = {
+    "jrc": (f"jrc_loss {{ {NAME} alpha: 0.3 }}", JRCLoss(0.3, "none"), 0.3),
+    "jrc of the paper": (
+        f"jrc_loss {{ {NAME} alpha: 0.3 contrast: SESSION }}",
+        JRCLoss(0.3, "none", "session"),
+        0.3,
+    ),
+    "list_net": (f"list_net_loss {{ {NAME} }}", ListNetLoss("none"), 0.0),
+    "rank_net": (f"rank_net_loss {{ {NAME} }}", RankNetLoss("none"), 0.0),
+    "rcr": (f"rcr_loss {{ {NAME} }}", RegressionCompatibleRankingLoss(0.5, "none"), 0.5),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "loss", "pointwise"), IN_TASK_SPACE.values(), ids=IN_TASK_SPACE.keys()
+)
+def test_rows_outside_the_task_space_can_stay_out_of_the_competition(text, loss, pointwise):
+    lengths = [4, 1, 7, 3]
+    click = torch.tensor([1, 0, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0])
+    buy = torch.tensor([1, 1, 0, 1, 0, 1, 0, 0, 1, 0, 0, 1, 0, 1, 0])
+    config = text_format.Parse(text, LossConfig())
+    task = Task("cvr", "buy", 2, (config,), space_indicator="click", out_space_weight=0.25)
+    model = FixedLogits(15)
+    objective = Objective(model, [task], ModelConfig())  # pyright: ignore[reportArgumentType]
+    total, _ = objective(batch_of(lengths, click=click, buy=buy))
+    (grad,) = torch.autograd.grad(total, model.logits)
+
+    inside = click == 1
+    ids = torch.arange(4).repeat_interleave(torch.tensor(lengths))
+    ranked = loss(model.logits[inside], buy[inside], session_ids=ids[inside])
+    outside = nn.functional.cross_entropy(model.logits[~inside], buy[~inside], reduction="none")
+    weight = inside.sum() + 0.25 * (~inside).sum()
+    expected = (ranked.sum() + 0.25 * pointwise * outside.sum()) / weight
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected, model.logits)[0])
+
+
+def test_a_loss_counts_with_its_own_weight_and_the_towers():
+    buy = torch.tensor([1, 0, 0, 1, 0])
+    configs = [
+        text_format.Parse(text, LossConfig())
+        for text in (
+            "binary_cross_entropy {} weight: 0.7",
+            "list_net_loss { session_name: 's' } weight: 0.2",
+            "jrc_loss { session_name: 's' alpha: 0.3 label_smoothing: 0.1 } weight: 0.5",
+            "jrc_loss { session_name: 's' contrast: SESSION }",
+        )
+    ]
+    task = Task("cvr", "buy", 2, tuple(configs), weight=3.0)
+    model = FixedLogits(5)
+    objective = Objective(model, [task], ModelConfig())  # pyright: ignore[reportArgumentType]
+    batch = batch_of([2, 3], buy=buy)
+    total, outputs = objective(batch)
+    pointwise = nn.functional.cross_entropy(model.logits, buy)
+    listwise, jrc, of_the_paper = (
+        loss(model.logits, buy, session_offsets=batch.session_offsets)
+        for loss in (ListNetLoss(), JRCLoss(0.3, label_smoothing=0.1), JRCLoss(contrast="session"))
+    )
+    expected = 3.0 * (0.7 * pointwise + 0.2 * listwise + 0.5 * jrc + of_the_paper)
+    torch.testing.assert_close(total, expected)
+    shown = {name: sums[0] / sums[1] for name, sums in outputs.losses.items()}
+    assert list(shown) == [
+        "cvr/binary_cross_entropy",
+        "cvr/list_net_loss",
+        "cvr/jrc_loss",
+        "cvr/jrc_loss_2",
+    ]
+    torch.testing.assert_close(torch.stack(list(shown.values())).sum().float(), total)
+
+
+def test_a_rank_without_rows_has_a_loss_of_zero():
+    texts = [text for text, _, _ in IN_TASK_SPACE.values()]
+    texts += ["binary_cross_entropy {}", "jrc_loss { session_name: 's' }"]
+    configs = tuple(text_format.Parse(text, LossConfig()) for text in texts)
+    task = Task("cvr", "buy", 2, configs, space_indicator="click")
+    model = FixedLogits(0)
+    objective = Objective(model, [task], ModelConfig())  # pyright: ignore[reportArgumentType]
+    none = torch.zeros(0, dtype=torch.int64)
+    total, outputs = objective(batch_of([], click=none, buy=none))
+    total.backward()
+    assert total.item() == 0.0
+    assert len(outputs.losses) == 7
+    assert model.logits.grad is not None and model.logits.grad.shape == (0, 2)

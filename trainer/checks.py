@@ -148,6 +148,12 @@ def _check_unused(config: EasyRecConfig, tasks: list[Task]) -> None:
                 unused = f"dbmtl.{name}: without expert_mlp there are no experts"
     if model.use_pareto_loss_weight and len(tasks) == 1:
         unused = "use_pareto_loss_weight: there is one task alone, and nothing to weigh"
+    if model.HasField("pareto_gradient") and not model.use_pareto_loss_weight:
+        unused = "model_config.pareto_gradient: use_pareto_loss_weight is not true"
+    for tower in task_towers(config):
+        for name in ("in_task_space_weight", "out_task_space_weight"):
+            if tower.HasField(name) and not tower.task_space_indicator_label:
+                unused = f"{name} of `{tower.tower_name}`: it has no task_space_indicator_label"
     for name in config.data_config.sample_weight_fields:
         if name not in {task.sample_weight for task in tasks}:
             unused = f"data_config.sample_weight_fields: no task uses `{name}`"
@@ -244,7 +250,7 @@ def _check_sessions(task: Task, dataset: SessionDataset, types: dict[str, str]) 
             raise _no_column(name, f"session_name of task `{task.name}`", types, str(dataset.path))
         if (name,) != tuple(laid_out_by):
             raise ConfigError(
-                f"jrc_loss of task `{task.name}`: session_name must be the session column of "
+                f"task `{task.name}`: session_name must be the session column of "
                 f"{dataset.path}, `{', '.join(laid_out_by)}`, but got: `{name}`; run "
                 f"preprocessing/jrc_sort.py with --session-column {name}, or change session_name"
             )

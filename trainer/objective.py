@@ -4,19 +4,20 @@ Ranks hold different numbers of rows, and data parallelism averages gradients ov
 rank's loss is `sum(local rows) * world / sum(global rows)`: the averaged gradient is that of the
 global batch, however its sessions lie on the ranks.
 
-B rows of this rank, K tasks, E width of the pooled embeddings.
+B rows and S sessions of this rank, K tasks.
 """
 
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from losses import ParetoLossWeights
+from losses import JRCLoss, jrc_losses
 from trainer.batch import SessionBatch
 from trainer.collectives import all_reduce_sum, world_size
 from trainer.models import ClickModel
+from trainer.pareto import ParetoObjective
+from trainer.protos.pipeline_pb2 import LossConfig, ModelConfig
 from trainer.tasks import Task, build_loss
 
 
@@ -25,7 +26,7 @@ class Outputs:
     """What one batch gave.
 
     losses: per `task/loss`, float64 [2]: the sum of the weighted losses of this rank's rows, and
-        the sum of their weights.
+        the sum of their weights. The tower's and the loss's own `weight` are in the first.
     probabilities: per binary task, float32 [B].
     pareto_weights: float64 [K], where PE-MTL is on.
     """
@@ -38,25 +39,27 @@ class Outputs:
 class Objective(nn.Module):
     """Model and losses in one module: a SessionBatch in, the loss to differentiate out."""
 
-    def __init__(self, model: ClickModel, tasks: list[Task], use_pareto: bool) -> None:
+    def __init__(self, model: ClickModel, tasks: list[Task], config: ModelConfig) -> None:
         super().__init__()
         self.model, self.tasks = model, tasks
-        self.losses = [[build_loss(config) for config in task.losses] for task in tasks]
-        minima = [task.pareto_min_weight for task in tasks]
-        self.pareto = ParetoLossWeights(minima) if use_pareto and len(tasks) > 1 else None
+        self.losses = [[build_loss(loss) for loss in task.losses] for task in tasks]
+        self.pareto = None
+        if config.use_pareto_loss_weight and len(tasks) > 1:
+            minima = [task.pareto_min_weight for task in tasks]
+            self.pareto = ParetoObjective(minima, config.pareto_gradient)
 
     def forward(self, batch: SessionBatch) -> tuple[Tensor, Outputs]:
         """The loss of the batch and its parts, detached."""
-        logits, pooled = self.model(batch)
-        named, per_task = self._task_losses(logits, batch)
+        output = self.model(batch)
+        named, per_task = self._task_losses(output.logits, batch)
         weights = None
         if self.pareto is not None and self.training:
-            weights = self._pareto_weights(per_task, pooled)
-            loss = torch.stack(per_task) @ weights.to(per_task[0].dtype)
+            dense = list(self.model.net.parameters())
+            loss, weights = self.pareto(per_task, output, dense)
         else:
             loss = torch.stack(per_task).sum()
         probabilities = {
-            task.name: task.probability(logits[task.name].detach().float())
+            task.name: task.probability(output.logits[task.name].detach().float())
             for task in self.tasks
             if task.is_binary
         }
@@ -68,58 +71,51 @@ class Objective(nn.Module):
         """Each loss by name (as in Outputs) and each task's sum of losses, scaled for this rank."""
         row_weights = [row_weight(task, batch) for task in self.tasks]
         scales = _scales(row_weights, batch)
+        ones = batch.dense.new_ones(batch.num_rows)
+        weights = [ones if weight is None else weight for weight in row_weights]
+        sums = self._sums_over_rows(logits, batch, weights)
         named: dict[str, Tensor] = {}
         per_task = []
-        for task, losses, weight, scale in zip(
-            self.tasks, self.losses, row_weights, scales, strict=True
-        ):
-            weight = batch.dense.new_ones(batch.num_rows) if weight is None else weight
+        for t, task in enumerate(self.tasks):
             total = torch.zeros((), device=batch.dense.device)
-            for config, loss in zip(task.losses, losses, strict=True):
-                rows = loss(
-                    logits[task.name],
-                    batch.labels[task.label],
-                    session_offsets=batch.session_offsets,
-                )
-                value = (rows * weight).sum() * task.weight
+            for n, config in enumerate(task.losses):
+                value = sums[t, n] * (task.weight * config.weight)
                 name = unique_name(f"{task.name}/{config.WhichOneof('loss')}", named)
-                named[name] = torch.stack([value.detach(), weight.sum()]).double()
-                total = total + value * scale
+                named[name] = torch.stack([value.detach(), weights[t].sum()]).double()
+                total = total + value * scales[t]
             per_task.append(total)
         return named, per_task
 
-    def _pareto_weights(self, per_task: list[Tensor], pooled: Tensor | None) -> Tensor:
-        """PE-MTL weights from the global batch's task gradients, float64 [K], alike on all ranks.
+    def _sums_over_rows(
+        self, logits: dict[str, Tensor], batch: SessionBatch, weights: list[Tensor]
+    ) -> dict[tuple[int, int], Tensor]:
+        """The sum of the weighted losses of this rank's rows, per (task, loss of the task).
 
-        Gradients count over the shared dense parameters (those that more than one task reaches)
-        and, for embeddings, at the pooled output. Dense gradients average over ranks; rows of the
-        embedding output live on one rank, so their inner products add up.
+        JRC losses of one contrast are computed together: in one launch of the kernel on CUDA.
         """
-        world = world_size()
-        dense = [p for p in self.model.net.parameters() if p.requires_grad]
-        sources = dense + ([pooled] if pooled is not None else [])
-        grads = [
-            torch.autograd.grad(loss, sources, retain_graph=True, allow_unused=True)
-            for loss in per_task
-        ]
-        shared = [i for i in range(len(dense)) if sum(g[i] is not None for g in grads) > 1]
-        gram = per_task[0].new_zeros(len(grads), len(grads), dtype=torch.float64)
-        if shared:
-            flat = _gradient_matrix(
-                [[g[i] for i in shared] for g in grads], [dense[i] for i in shared]
+        sums: dict[tuple[int, int], Tensor] = {}
+        together: dict[str, list[tuple[int, int, JRCLoss]]] = {}
+        for t, task in enumerate(self.tasks):
+            for n, (config, loss) in enumerate(zip(task.losses, self.losses[t], strict=True)):
+                sessions = _sessions(config, task, batch)
+                if isinstance(loss, JRCLoss) and "session_offsets" in sessions:
+                    together.setdefault(loss.contrast, []).append((t, n, loss))
+                else:
+                    label = batch.labels[task.label]
+                    sums[t, n] = loss(
+                        logits[task.name], label, **sessions, sample_weight=weights[t]
+                    )
+        for places in together.values():
+            tasks = [self.tasks[t] for t, _, _ in places]
+            values = jrc_losses(
+                [loss for _, _, loss in places],
+                [logits[task.name] for task in tasks],
+                [batch.labels[task.label] for task in tasks],
+                batch.session_offsets,
+                [weights[t] for t, _, _ in places],
             )
-            all_reduce_sum(flat)
-            gram = flat @ flat.T / world**2
-        if pooled is not None:
-            rows = _gradient_matrix([[g[-1]] for g in grads], [pooled])
-            embedding_gram = rows @ rows.T / world**2
-            all_reduce_sum(embedding_gram)
-            gram = gram + embedding_gram
-        assert self.pareto is not None
-        weights = self.pareto(gram)
-        if world > 1:
-            dist.broadcast(weights, src=0)
-        return weights
+            sums |= {(t, n): value for (t, n, _), value in zip(places, values, strict=True)}
+        return sums
 
 
 class LossMeter:
@@ -154,6 +150,24 @@ def row_weight(task: Task, batch: SessionBatch) -> Tensor | None:
     return weight
 
 
+def _sessions(config: LossConfig, task: Task, batch: SessionBatch) -> dict[str, Tensor]:
+    """The sessions in which a loss lets rows compete, as its keyword arguments.
+
+    With `exclude_out_of_task_space` each row outside the task space is a session of its own: with
+    nobody to compete with, its ranking costs 0, and the rows inside do not see it.
+    """
+    message = getattr(config, config.WhichOneof("loss") or "")
+    if not getattr(message, "exclude_out_of_task_space", False):
+        return {"session_offsets": batch.session_offsets}
+    assert task.space_indicator is not None  # checked with the config
+    num_sessions = batch.session_offsets.shape[0] - 1
+    index = torch.arange(num_sessions + batch.num_rows, device=batch.dense.device)
+    own, alone = index[:num_sessions], index[num_sessions:]
+    lengths = batch.session_offsets.diff()
+    own = torch.repeat_interleave(own, lengths, output_size=batch.num_rows)  # no look at lengths
+    return {"session_ids": torch.where(batch.labels[task.space_indicator] > 0, own, alone)}
+
+
 def _scales(row_weights: list[Tensor | None], batch: SessionBatch) -> list[Tensor | float]:
     """world / (sum of weights over the global batch), per task; 0 where that sum is 0."""
     world = world_size()
@@ -174,15 +188,3 @@ def unique_name(name: str, taken: dict[str, Tensor]) -> str:
         number += 1
         candidate = f"{name}_{number}"
     return candidate
-
-
-def _gradient_matrix(grads: list[list[Tensor | None]], like: list[Tensor]) -> Tensor:
-    """A row per task, float64 [K, P]: its gradients end to end, zero where it reaches nothing."""
-    rows = []
-    for task_grads in grads:
-        found = [
-            torch.zeros_like(x) if grad is None else grad
-            for grad, x in zip(task_grads, like, strict=True)
-        ]
-        rows.append(torch.cat([each.flatten() for each in found]))
-    return torch.stack(rows).double()

@@ -61,7 +61,7 @@ def build_parallel(
     torch.manual_seed(mixed_seed(seed))
     click_model = build_model(config, tasks)
     click_model.net.to(device)
-    objective = Objective(click_model, tasks, config.model_config.use_pareto_loss_weight)
+    objective = Objective(click_model, tasks, config.model_config)
     if objective.pareto is not None:
         objective.pareto.to(device)
     tables = click_model.inputs.embeddings

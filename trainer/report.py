@@ -163,9 +163,17 @@ def _calibration_figure(evaluation: Evaluation) -> "Figure":
 
 
 def _loss_figure(trainer: "Trainer") -> "Figure":
-    figure = _figure(len(trainer.history[0].losses))
+    weighs_tasks = trainer.history[0].pareto_weights is not None
+    figure = _figure(len(trainer.history[0].losses) + weighs_tasks)
     steps = [entry.step for entry in trainer.history]
-    for axes, name in zip(figure.axes, trainer.history[0].losses, strict=True):
+    if weighs_tasks:
+        weights = [entry.pareto_weights or {} for entry in trainer.history]
+        axes = figure.axes[-1]
+        for task in weights[0]:
+            axes.plot(steps, [each.get(task, math.nan) for each in weights], label=task)
+        axes.set(title="Pareto weight of the task", xlabel="step", ylim=(0, 1))
+        axes.legend()
+    for axes, name in zip(figure.axes, trainer.history[0].losses, strict=False):
         axes.plot(steps, [entry.losses[name] for entry in trainer.history])
         axes.set(title=name, xlabel="step", ylabel="mean over the rows since the last point")
     return figure

@@ -1,5 +1,6 @@
 """Tasks: what each output of a model is trained on, with its losses, weights and metrics."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,17 @@ from losses import (
     BinaryFocalLoss,
     JRCLoss,
     L2Loss,
+    ListNetLoss,
+    RankNetLoss,
+    RegressionCompatibleRankingLoss,
     SoftmaxCrossEntropyLoss,
     check_min_weights,
 )
 from trainer.config import ConfigError, task_towers
 from trainer.protos.pipeline_pb2 import EasyRecConfig, JRCContrast, LossConfig
 
-BINARY_LOSSES = ("binary_cross_entropy", "binary_focal_loss", "jrc_loss")
+SESSION_LOSSES = ("jrc_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
+BINARY_LOSSES = ("binary_cross_entropy", "binary_focal_loss", *SESSION_LOSSES)
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Task:
     """One label to predict.
 
     Weight of a row: sample weight * (in_space_weight if label[indicator] > 0 else
-    out_space_weight), normalised to a mean of one over the global batch, times `weight`.
+    out_space_weight), normalised to a mean of one over the global batch, times `weight`, and per
+    loss times the loss's own `weight`.
     """
 
     name: str
@@ -57,8 +63,8 @@ class Task:
     @property
     def session_names(self) -> set[str]:
         """The session columns that the task's losses name."""
-        jrc = [loss.jrc_loss for loss in self.losses if loss.HasField("jrc_loss")]
-        return {loss.session_name for loss in jrc}
+        kinds = [(loss, loss.WhichOneof("loss")) for loss in self.losses]
+        return {getattr(loss, kind).session_name for loss, kind in kinds if kind in SESSION_LOSSES}
 
     def probability(self, logits: Tensor) -> Tensor:
         """Probability of a positive label, [B], from logits [B, num_class]."""
@@ -122,7 +128,7 @@ def _tower_task(tower: Any) -> Task:
 
 def _tower_losses(tower: Any) -> tuple[LossConfig, ...]:
     """The tower's `losses`, and the losses that stand in the tower itself."""
-    kinds = [field.name for field in LossConfig.DESCRIPTOR.fields]
+    kinds = [field.name for field in LossConfig.DESCRIPTOR.oneofs_by_name["loss"].fields]
     inside = [LossConfig(**{kind: getattr(tower, kind)}) for kind in kinds if tower.HasField(kind)]
     return (*tower.losses, *inside)
 
@@ -135,7 +141,10 @@ def _check_task(task: Task, labels: list[str], weights: list[str]) -> None:
     where = f"task `{task.name}`"
     if not task.name:
         raise ConfigError("task_towers.tower_name must be set, but is missing")
-    for name, field in ((task.label, "label_name"), (task.space_indicator, "task_space_indicator")):
+    for name, field in (
+        (task.label, "label_name"),
+        (task.space_indicator, "task_space_indicator_label"),
+    ):
         if name is not None and name not in labels:
             raise ConfigError(
                 f"{where}: {field} must be one of data_config.label_fields "
@@ -146,9 +155,14 @@ def _check_task(task: Task, labels: list[str], weights: list[str]) -> None:
             f"{where}: sample_weight_name must be one of data_config.sample_weight_fields "
             f"({', '.join(weights) or 'none'}), but got: `{task.sample_weight}`"
         )
-    for name in ("weight", "in_space_weight", "out_space_weight"):
-        if getattr(task, name) < 0:
-            raise ConfigError(f"{where}: {name} must be >= 0, but got: {getattr(task, name)}")
+    for name, value in (
+        ("weight", task.weight),
+        ("in_task_space_weight", task.in_space_weight),
+        ("out_task_space_weight", task.out_space_weight),
+        *(("losses.weight", loss.weight) for loss in task.losses),
+    ):
+        if not (value >= 0 and math.isfinite(value)):
+            raise ConfigError(f"{where}: {name} must be a finite number >= 0, but got: {value:g}")
     if not task.losses:
         raise ConfigError(f"{where}: losses must name at least one loss, but is empty")
     for loss in task.losses:
@@ -167,6 +181,9 @@ def _check_loss(task: Task, loss: LossConfig, where: str) -> None:
         "softmax_cross_entropy": (task.num_class > 1, "above 1"),
         "l2_loss": (task.num_class == 1, "1"),
         "jrc_loss": (task.num_class == 2, "2"),
+        "list_net_loss": (task.num_class in (1, 2), "1 or 2"),
+        "rank_net_loss": (task.num_class in (1, 2), "1 or 2"),
+        "rcr_loss": (task.num_class in (1, 2), "1 or 2"),
     }
     if kind is None:
         raise ConfigError(f"{where}: each `losses` must name a loss, but one is empty")
@@ -175,8 +192,15 @@ def _check_loss(task: Task, loss: LossConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: num_class must be {rule} with {kind}, but got: {task.num_class}"
         )
-    if kind == "jrc_loss" and not loss.jrc_loss.session_name:
-        raise ConfigError(f"{where}: jrc_loss needs a session_name, the dataset's session column")
+    if kind in SESSION_LOSSES:
+        message = getattr(loss, kind)
+        if not message.session_name:
+            raise ConfigError(f"{where}: {kind} needs a session_name, the dataset's session column")
+        if message.exclude_out_of_task_space and task.space_indicator is None:
+            raise ConfigError(
+                f"{where}: {kind}.exclude_out_of_task_space needs a task_space_indicator_label, "
+                f"but the task has none; set one, or remove exclude_out_of_task_space"
+            )
     try:
         build_loss(loss)
     except ValueError as error:
@@ -184,21 +208,27 @@ def _check_loss(task: Task, loss: LossConfig, where: str) -> None:
 
 
 def build_loss(config: LossConfig) -> nn.Module:
-    """The loss module of a LossConfig, giving one value per row."""
+    """The loss module of a LossConfig, giving the sum of the weighted losses of rows."""
     kind = config.WhichOneof("loss")
     if kind == "binary_cross_entropy":
         smoothing = config.binary_cross_entropy.label_smoothing
-        return BinaryCrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+        return BinaryCrossEntropyLoss(label_smoothing=smoothing, reduction="sum")
     if kind == "binary_focal_loss":
         focal = config.binary_focal_loss
-        return BinaryFocalLoss(gamma=focal.gamma, alpha=focal.alpha, reduction="none")
+        return BinaryFocalLoss(gamma=focal.gamma, alpha=focal.alpha, reduction="sum")
     if kind == "softmax_cross_entropy":
         smoothing = config.softmax_cross_entropy.label_smoothing
-        return SoftmaxCrossEntropyLoss(label_smoothing=smoothing, reduction="none")
+        return SoftmaxCrossEntropyLoss(label_smoothing=smoothing, reduction="sum")
     if kind == "l2_loss":
-        return L2Loss(reduction="none")
+        return L2Loss(reduction="sum")
     if kind == "jrc_loss":
         jrc = config.jrc_loss
-        contrast = JRCContrast.Name(jrc.contrast).lower()
-        return JRCLoss(alpha=jrc.alpha, contrast=contrast, reduction="none")
+        contrast, smoothing = JRCContrast.Name(jrc.contrast).lower(), jrc.label_smoothing
+        return JRCLoss(jrc.alpha, "sum", contrast, label_smoothing=smoothing)
+    if kind == "list_net_loss":
+        return ListNetLoss(reduction="sum")
+    if kind == "rank_net_loss":
+        return RankNetLoss(reduction="sum")
+    if kind == "rcr_loss":
+        return RegressionCompatibleRankingLoss(alpha=config.rcr_loss.alpha, reduction="sum")
     raise ConfigError(f"losses: unknown loss `{kind}`")

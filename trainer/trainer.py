@@ -14,6 +14,7 @@ import torch.distributed as dist
 from google.protobuf import text_format
 from torch.utils.tensorboard import SummaryWriter
 
+from trainer.accumulation import group_step, scale_to_mean
 from trainer.batch import SessionBatch
 from trainer.checkpoint import (
     TrainState,
@@ -44,7 +45,7 @@ class LogEntry:
     epoch: float
     rows_per_second: float
     losses: dict[str, float]
-    pareto_weights: list[float] | None
+    pareto_weights: dict[str, float] | None  # per task, of this step's batch
 
 
 class Trainer:
@@ -175,7 +176,7 @@ class Trainer:
         max_epochs = config.num_epochs if config.HasField("num_epochs") else math.inf
         max_steps = config.num_steps if config.HasField("num_steps") else math.inf
         self.model.train()
-        clock, rows = time.monotonic(), 0
+        clock, rows, save_is_due = time.monotonic(), 0, False
         while self.state.epoch < max_epochs and self.state.global_step < max_steps:
             for batch in self.loader.batches(self.state.epoch, self.state.step):
                 outputs = self.train_step(batch)
@@ -189,8 +190,12 @@ class Trainer:
                 if _is_due(done, config.log_step_count_steps):
                     self._log(batch, outputs, rows / (time.monotonic() - clock))
                     clock, rows = time.monotonic(), 0
-                if _is_due(done, config.save_checkpoints_steps):
+                save_is_due |= _is_due(done, config.save_checkpoints_steps)
+                if not group_step(batch.cursor, config.gradient_accumulation_steps).is_last:
+                    continue  # a checkpoint holds no gradients
+                if save_is_due:
                     self.save()
+                    save_is_due = False
                 if done >= max_steps:
                     break
 
@@ -199,13 +204,17 @@ class Trainer:
         # Dropout depends on the place in the plan alone, so resuming repeats it.
         cursor = batch.cursor
         torch.manual_seed(mixed_seed(self.state.seed, cursor.epoch, cursor.step, self.rank))
-        self.optimizer.zero_grad()
+        group = group_step(cursor, self.config.train_config.gradient_accumulation_steps)
+        if group.is_first:
+            self.optimizer.zero_grad()
         loss, outputs = self.model(batch.to(self.device, non_blocking=True))
         self.all_finite &= torch.isfinite(loss.detach())
         if self.device.type == "cpu":  # elsewhere a look at each step would stop the device
             self._check_finite()
-        loss.backward()
-        self.optimizer.step()
+        (loss / group.steps).backward()
+        if group.is_last:
+            scale_to_mean(self.model.parameters(), group)
+            self.optimizer.step()
         return outputs
 
     def _check_finite(self) -> None:
@@ -241,18 +250,20 @@ class Trainer:
     def _log(self, batch: SessionBatch, outputs: Outputs, rows_per_second: float) -> None:
         """Print and record a step; all ranks take part in the mean of the losses."""
         self._check_finite()
-        cursor = batch.cursor
+        cursor, weights = batch.cursor, outputs.pareto_weights
+        names = [task.name for task in self.tasks]
         entry = LogEntry(
             step=self.state.global_step,
             epoch=cursor.epoch + (cursor.step + 1) / cursor.num_steps,
             rows_per_second=rows_per_second,
             losses=self.losses.compute(),
             pareto_weights=None
-            if outputs.pareto_weights is None
-            else outputs.pareto_weights.tolist(),
+            if weights is None
+            else dict(zip(names, weights.tolist(), strict=True)),
         )
         self.history.append(entry)
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in entry.losses.items())
+        pareto = {f"{task} weight": weight for task, weight in (entry.pareto_weights or {}).items()}
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in (entry.losses | pareto).items())
         self.say(
             f"step {entry.step:>7,}  epoch {entry.epoch:6.2f}  "
             f"{rows_per_second:>9,.0f} rows/s  {shown}"
@@ -261,8 +272,8 @@ class Trainer:
             self.writer.add_scalar("rows_per_second", rows_per_second, entry.step)
             for name, value in entry.losses.items():
                 self.writer.add_scalar(f"loss/{name}", value, entry.step)
-            for task, weight in zip(self.tasks, entry.pareto_weights or (), strict=False):
-                self.writer.add_scalar(f"pareto_weight/{task.name}", weight, entry.step)
+            for task, weight in (entry.pareto_weights or {}).items():
+                self.writer.add_scalar(f"pareto_weight/{task}", weight, entry.step)
 
 
 def _is_due(step: int, every: int) -> bool:

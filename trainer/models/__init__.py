@@ -1,5 +1,7 @@
 """Click models: a SessionBatch in, logits per task out."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from trainer.batch import SessionBatch
@@ -14,6 +16,20 @@ from trainer.tasks import Task
 MODELS = {"multi_tower": MultiTower, "simple_multi_task": SimpleMultiTask, "dbmtl": DBMTL}
 
 
+class ModelOutput(NamedTuple):
+    """What a model makes of B rows.
+
+    logits: per task, [B, num_class].
+    pooled: the pooled embeddings, [B, E]; None without id features.
+    shared: the features from which the task towers start, [B, ...]: the pooled embeddings where
+        tasks share no layer.
+    """
+
+    logits: dict[str, Tensor]
+    pooled: Tensor | None
+    shared: Tensor | None
+
+
 class ClickModel(nn.Module):
     """Features (sharded tables and raw values), then a dense network from groups to logits."""
 
@@ -21,10 +37,11 @@ class ClickModel(nn.Module):
         super().__init__()
         self.inputs, self.net = inputs, net
 
-    def forward(self, batch: SessionBatch) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Logits [B, num_class] per task, and the pooled embeddings [B, E] they came from."""
+    def forward(self, batch: SessionBatch) -> ModelOutput:
+        """Logits per task, and what they came from."""
         groups, pooled = self.inputs(batch)
-        return self.net(groups), pooled
+        logits, shared = self.net(groups)
+        return ModelOutput(logits, pooled, pooled if shared is None else shared)
 
 
 def build_model(config: EasyRecConfig, tasks: list[Task]) -> ClickModel:

@@ -17,7 +17,7 @@ from trainer.tasks import Task
 
 
 class MixtureOfExperts(nn.Module):
-    """MMoE (Ma et al., KDD 2018): a softmax gate per task over shared experts; T of [B, D]."""
+    """MMoE (Ma et al., KDD 2018): a softmax gate per task over X shared experts."""
 
     def __init__(self, in_width: int, config: pb.DBMTL, num_tasks: int) -> None:
         super().__init__()
@@ -29,11 +29,11 @@ class MixtureOfExperts(nn.Module):
             hidden, width = optional_mlp(in_width, config, "gate_mlp")
             self.gates.append(nn.Sequential(hidden, nn.Linear(width, config.num_expert)))
 
-    def forward(self, features: Tensor) -> list[Tensor]:
-        """One mixture per task, [B, D] each."""
-        outputs = torch.stack([expert(features) for expert in self.experts], dim=1)  # [B, E, D]
-        weights = [gate(features).softmax(dim=1) for gate in self.gates]  # T of [B, E]
-        return [torch.einsum("be,bed->bd", weight, outputs) for weight in weights]
+    def forward(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
+        """One mixture per task, [B, D] each, and what the experts gave, [B, X, D]."""
+        outputs = torch.stack([expert(features) for expert in self.experts], dim=1)  # [B, X, D]
+        weights = [gate(features).softmax(dim=1) for gate in self.gates]  # one of [B, X] per task
+        return [torch.einsum("bx,bxd->bd", weight, outputs) for weight in weights], outputs
 
 
 class DBMTL(nn.Module):
@@ -42,6 +42,7 @@ class DBMTL(nn.Module):
     def __init__(self, widths: dict[str, int], config: pb.DBMTL, tasks: list[Task]) -> None:
         super().__init__()
         (self.group,) = widths
+        self.shares_layers = config.HasField("bottom_mlp") or config.HasField("expert_mlp")
         self.bottom, width = optional_mlp(widths[self.group], config, "bottom_mlp")
         self.experts = None
         if config.HasField("expert_mlp"):
@@ -60,13 +61,16 @@ class DBMTL(nn.Module):
             )
             self.outputs[name] = nn.Linear(outputs[name], task.num_class)
 
-    def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits per task."""
+    def forward(self, groups: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Logits per task, and the features that all tasks share, if any layer made them."""
         shared = self.bottom(groups[self.group])
-        per_task = self.experts(shared) if self.experts else [shared] * len(self.towers)
+        per_task = [shared] * len(self.towers)
+        if self.experts is not None:
+            per_task, shared = self.experts(shared)
         hidden: dict[str, Tensor] = {}
         for (name, tower), features in zip(self.towers.items(), per_task, strict=True):
             related = [hidden[other] for other in self.relations[name]]
             joined = torch.cat([tower(features), *related], dim=1)
             hidden[name] = self.relation_mlps[name](joined)
-        return {name: output(hidden[name]) for name, output in self.outputs.items()}
+        logits = {name: output(hidden[name]) for name, output in self.outputs.items()}
+        return logits, shared if self.shares_layers else None

@@ -27,7 +27,7 @@ class MultiTower(nn.Module):
         self.final, width = mlp(total, config.final)
         self.output = nn.Linear(width, self.task.num_class)
 
-    def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits per task."""
+    def forward(self, groups: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:
+        """Logits per task, and no features that tasks share: there is one task."""
         towers = [tower(groups[name]) for name, tower in self.towers.items()]
-        return {self.task.name: self.output(self.final(torch.cat(towers, dim=1)))}
+        return {self.task.name: self.output(self.final(torch.cat(towers, dim=1)))}, None

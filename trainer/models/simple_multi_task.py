@@ -25,7 +25,7 @@ class SimpleMultiTask(nn.Module):
             hidden, width = optional_mlp(widths[self.group], tower, "mlp")
             self.towers[task.name] = nn.Sequential(hidden, nn.Linear(width, task.num_class))
 
-    def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits per task."""
+    def forward(self, groups: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:
+        """Logits per task, and no features that tasks share: they share the embeddings alone."""
         features = groups[self.group]
-        return {name: tower(features) for name, tower in self.towers.items()}
+        return {name: tower(features) for name, tower in self.towers.items()}, None

@@ -23,6 +23,11 @@ class FeatureGroupType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEEP: _ClassVar[FeatureGroupType]
 
+class ParetoGradient(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SHARED_PARAMETERS: _ClassVar[ParetoGradient]
+    SHARED_REPRESENTATION: _ClassVar[ParetoGradient]
+
 class JRCContrast(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OPPOSITE: _ClassVar[JRCContrast]
@@ -34,6 +39,8 @@ FG_NONE: FgMode
 FG_NORMAL: FgMode
 FG_DAG: FgMode
 DEEP: FeatureGroupType
+SHARED_PARAMETERS: ParetoGradient
+SHARED_REPRESENTATION: ParetoGradient
 OPPOSITE: JRCContrast
 SESSION: JRCContrast
 
@@ -58,7 +65,7 @@ class EasyRecConfig(_message.Message):
     def __init__(self, train_input_path: _Optional[str] = ..., eval_input_path: _Optional[str] = ..., model_dir: _Optional[str] = ..., train_config: _Optional[_Union[TrainConfig, _Mapping]] = ..., eval_config: _Optional[_Union[EvalConfig, _Mapping]] = ..., data_config: _Optional[_Union[DataConfig, _Mapping]] = ..., feature_configs: _Optional[_Iterable[_Union[FeatureConfig, _Mapping]]] = ..., model_config: _Optional[_Union[ModelConfig, _Mapping]] = ...) -> None: ...
 
 class TrainConfig(_message.Message):
-    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed")
+    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed", "gradient_accumulation_steps")
     SPARSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     DENSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +76,7 @@ class TrainConfig(_message.Message):
     KEEP_CHECKPOINT_MAX_FIELD_NUMBER: _ClassVar[int]
     GLOBAL_EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_ACCUMULATION_STEPS_FIELD_NUMBER: _ClassVar[int]
     sparse_optimizer: SparseOptimizer
     dense_optimizer: DenseOptimizer
     num_steps: int
@@ -79,7 +87,8 @@ class TrainConfig(_message.Message):
     keep_checkpoint_max: int
     global_embedding_constraints: ParameterConstraints
     seed: int
-    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+    gradient_accumulation_steps: int
+    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ...) -> None: ...
 
 class EvalConfig(_message.Message):
     __slots__ = ("num_steps",)
@@ -292,12 +301,13 @@ class FeatureGroupConfig(_message.Message):
     def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
-    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "use_pareto_loss_weight", "multi_tower", "simple_multi_task", "dbmtl")
+    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "use_pareto_loss_weight", "pareto_gradient", "multi_tower", "simple_multi_task", "dbmtl")
     FEATURE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     USE_PARETO_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PARETO_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     MULTI_TOWER_FIELD_NUMBER: _ClassVar[int]
     SIMPLE_MULTI_TASK_FIELD_NUMBER: _ClassVar[int]
     DBMTL_FIELD_NUMBER: _ClassVar[int]
@@ -306,10 +316,11 @@ class ModelConfig(_message.Message):
     losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
     metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
     use_pareto_loss_weight: bool
+    pareto_gradient: ParetoGradient
     multi_tower: MultiTower
     simple_multi_task: SimpleMultiTask
     dbmtl: DBMTL
-    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ...) -> None: ...
+    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ...) -> None: ...
 
 class MLP(_message.Message):
     __slots__ = ("hidden_units", "dropout_ratio", "activation", "use_bn", "bias", "use_ln")
@@ -364,7 +375,7 @@ class DBMTL(_message.Message):
     def __init__(self, bottom_mlp: _Optional[_Union[MLP, _Mapping]] = ..., expert_mlp: _Optional[_Union[MLP, _Mapping]] = ..., gate_mlp: _Optional[_Union[MLP, _Mapping]] = ..., num_expert: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[BayesTaskTower, _Mapping]]] = ...) -> None: ...
 
 class TaskTower(_message.Message):
-    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss")
+    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
     TOWER_NAME_FIELD_NUMBER: _ClassVar[int]
     LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
@@ -382,6 +393,9 @@ class TaskTower(_message.Message):
     L2_LOSS_FIELD_NUMBER: _ClassVar[int]
     JRC_LOSS_FIELD_NUMBER: _ClassVar[int]
     BINARY_FOCAL_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LIST_NET_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RANK_NET_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RCR_LOSS_FIELD_NUMBER: _ClassVar[int]
     tower_name: str
     label_name: str
     metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
@@ -399,10 +413,13 @@ class TaskTower(_message.Message):
     l2_loss: L2Loss
     jrc_loss: JRCLoss
     binary_focal_loss: BinaryFocalLoss
-    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ...) -> None: ...
+    list_net_loss: ListNetLoss
+    rank_net_loss: RankNetLoss
+    rcr_loss: RegressionCompatibleRankingLoss
+    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ..., list_net_loss: _Optional[_Union[ListNetLoss, _Mapping]] = ..., rank_net_loss: _Optional[_Union[RankNetLoss, _Mapping]] = ..., rcr_loss: _Optional[_Union[RegressionCompatibleRankingLoss, _Mapping]] = ...) -> None: ...
 
 class BayesTaskTower(_message.Message):
-    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "relation_tower_names", "relation_mlp", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss")
+    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "relation_tower_names", "relation_mlp", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
     TOWER_NAME_FIELD_NUMBER: _ClassVar[int]
     LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
@@ -422,6 +439,9 @@ class BayesTaskTower(_message.Message):
     L2_LOSS_FIELD_NUMBER: _ClassVar[int]
     JRC_LOSS_FIELD_NUMBER: _ClassVar[int]
     BINARY_FOCAL_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LIST_NET_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RANK_NET_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RCR_LOSS_FIELD_NUMBER: _ClassVar[int]
     tower_name: str
     label_name: str
     metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
@@ -441,21 +461,32 @@ class BayesTaskTower(_message.Message):
     l2_loss: L2Loss
     jrc_loss: JRCLoss
     binary_focal_loss: BinaryFocalLoss
-    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., relation_tower_names: _Optional[_Iterable[str]] = ..., relation_mlp: _Optional[_Union[MLP, _Mapping]] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ...) -> None: ...
+    list_net_loss: ListNetLoss
+    rank_net_loss: RankNetLoss
+    rcr_loss: RegressionCompatibleRankingLoss
+    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., relation_tower_names: _Optional[_Iterable[str]] = ..., relation_mlp: _Optional[_Union[MLP, _Mapping]] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ..., list_net_loss: _Optional[_Union[ListNetLoss, _Mapping]] = ..., rank_net_loss: _Optional[_Union[RankNetLoss, _Mapping]] = ..., rcr_loss: _Optional[_Union[RegressionCompatibleRankingLoss, _Mapping]] = ...) -> None: ...
 
 class LossConfig(_message.Message):
-    __slots__ = ("binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss")
+    __slots__ = ("binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss", "weight")
     BINARY_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
     SOFTMAX_CROSS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
     L2_LOSS_FIELD_NUMBER: _ClassVar[int]
     JRC_LOSS_FIELD_NUMBER: _ClassVar[int]
     BINARY_FOCAL_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LIST_NET_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RANK_NET_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RCR_LOSS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     binary_cross_entropy: BinaryCrossEntropy
     softmax_cross_entropy: SoftmaxCrossEntropy
     l2_loss: L2Loss
     jrc_loss: JRCLoss
     binary_focal_loss: BinaryFocalLoss
-    def __init__(self, binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ...) -> None: ...
+    list_net_loss: ListNetLoss
+    rank_net_loss: RankNetLoss
+    rcr_loss: RegressionCompatibleRankingLoss
+    weight: float
+    def __init__(self, binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ..., list_net_loss: _Optional[_Union[ListNetLoss, _Mapping]] = ..., rank_net_loss: _Optional[_Union[RankNetLoss, _Mapping]] = ..., rcr_loss: _Optional[_Union[RegressionCompatibleRankingLoss, _Mapping]] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class BinaryCrossEntropy(_message.Message):
     __slots__ = ("label_smoothing",)
@@ -474,14 +505,44 @@ class L2Loss(_message.Message):
     def __init__(self) -> None: ...
 
 class JRCLoss(_message.Message):
-    __slots__ = ("session_name", "alpha", "contrast")
+    __slots__ = ("session_name", "alpha", "contrast", "label_smoothing", "exclude_out_of_task_space")
     SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_OUT_OF_TASK_SPACE_FIELD_NUMBER: _ClassVar[int]
     session_name: str
     alpha: float
     contrast: JRCContrast
-    def __init__(self, session_name: _Optional[str] = ..., alpha: _Optional[float] = ..., contrast: _Optional[_Union[JRCContrast, str]] = ...) -> None: ...
+    label_smoothing: float
+    exclude_out_of_task_space: bool
+    def __init__(self, session_name: _Optional[str] = ..., alpha: _Optional[float] = ..., contrast: _Optional[_Union[JRCContrast, str]] = ..., label_smoothing: _Optional[float] = ..., exclude_out_of_task_space: bool = ...) -> None: ...
+
+class ListNetLoss(_message.Message):
+    __slots__ = ("session_name", "exclude_out_of_task_space")
+    SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_OUT_OF_TASK_SPACE_FIELD_NUMBER: _ClassVar[int]
+    session_name: str
+    exclude_out_of_task_space: bool
+    def __init__(self, session_name: _Optional[str] = ..., exclude_out_of_task_space: bool = ...) -> None: ...
+
+class RankNetLoss(_message.Message):
+    __slots__ = ("session_name", "exclude_out_of_task_space")
+    SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_OUT_OF_TASK_SPACE_FIELD_NUMBER: _ClassVar[int]
+    session_name: str
+    exclude_out_of_task_space: bool
+    def __init__(self, session_name: _Optional[str] = ..., exclude_out_of_task_space: bool = ...) -> None: ...
+
+class RegressionCompatibleRankingLoss(_message.Message):
+    __slots__ = ("session_name", "alpha", "exclude_out_of_task_space")
+    SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_OUT_OF_TASK_SPACE_FIELD_NUMBER: _ClassVar[int]
+    session_name: str
+    alpha: float
+    exclude_out_of_task_space: bool
+    def __init__(self, session_name: _Optional[str] = ..., alpha: _Optional[float] = ..., exclude_out_of_task_space: bool = ...) -> None: ...
 
 class BinaryFocalLoss(_message.Message):
     __slots__ = ("gamma", "alpha")
