@@ -38,6 +38,7 @@ from losses.reduction import (
     reduce_rows,
     to_working_precision,
 )
+from losses.sessions import check_sessions
 
 
 class JRCLoss(nn.Module):
@@ -126,24 +127,17 @@ class JRCLoss(nn.Module):
         num_rows = logits.shape[0]
         if sample_weight is not None:
             check_per_row("sample_weight", sample_weight, num_rows)
+        ids, offsets = check_sessions(session_ids, session_offsets, num_rows, "jrc_loss")
         triton = use_triton(logits, self.implementation)
-        if session_offsets is not None and session_ids is None:
-            offsets = _checked_offsets(session_offsets, num_rows)
+        if offsets is not None:
             if triton:
                 return self._by_kernel(logits, labels, offsets, sample_weight, reduction)
             segments = segments_from_offsets(offsets, num_rows)
-        elif session_ids is not None and session_offsets is None:
-            _check_session_ids(session_ids, num_rows)
-            if triton:
-                return self._by_kernel_of_ids(logits, labels, session_ids, sample_weight, reduction)
-            segments = segments_from_ids(session_ids)
         else:
-            given = "neither" if session_ids is None else "both"
-            raise ValueError(
-                "jrc_loss needs exactly one of session_ids and session_offsets, but got "
-                f"{given}; pass session_offsets when rows of a session are adjacent, else "
-                "session_ids"
-            )
+            assert ids is not None
+            if triton:
+                return self._by_kernel_of_ids(logits, labels, ids, sample_weight, reduction)
+            segments = segments_from_ids(ids)
         working = to_working_precision(logits)
         options = (self.alpha, self.label_smoothing, self.contrast)
         rows = jrc_rows_eager(working, labels, segments, *options)
@@ -228,10 +222,12 @@ def jrc_losses(
     for each, label, weight in zip(logits, labels, sample_weights, strict=True):
         _check_logits_and_labels(each, label)
         check_per_row("sample_weight", weight, each.shape[0])
+    _, offsets = check_sessions(None, session_offsets, logits[0].shape[0], "jrc_loss")
+    assert offsets is not None
     from kernels.jrc_ops import jrc_reduced  # Triton is imported where it computes
 
     losses, _, _ = jrc_reduced(
-        list(logits), list(labels), _checked_offsets(session_offsets, logits[0].shape[0]),
+        list(logits), list(labels), offsets,
         [weight.detach() for weight in sample_weights], [m.alpha for m in modules],
         [m.label_smoothing for m in modules], first.contrast, "sum", needs_grad(*logits),
     )  # fmt: skip
@@ -251,42 +247,3 @@ def _check_logits_and_labels(logits: Tensor, labels: Tensor) -> None:
         )
     check_float_logits(logits)
     check_per_row("labels", labels, logits.shape[0])
-
-
-def _is_integer(values: Tensor) -> bool:
-    kind = values.dtype
-    return not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
-
-
-def _check_session_ids(session_ids: Tensor, num_rows: int) -> None:
-    check_per_row("session_ids", session_ids, num_rows)
-    if not _is_integer(session_ids):
-        raise ValueError(
-            f"session_ids must be integers, but got {session_ids.dtype}; cast them, e.g. with "
-            "session_ids.long(), or hash strings first"
-        )
-
-
-def _checked_offsets(session_offsets: Tensor, num_rows: int) -> Tensor:
-    """Returns the offsets as int64, or raises a ValueError; CUDA values are not read (no sync)."""
-    if session_offsets.dim() != 1 or session_offsets.shape[0] < 1:
-        raise ValueError(
-            "session_offsets must have shape (S + 1,) with S >= 0, but got "
-            f"{tuple(session_offsets.shape)}; start with 0 and add the end of each session"
-        )
-    if not _is_integer(session_offsets):
-        raise ValueError(
-            f"session_offsets must be integers, but got {session_offsets.dtype}; cast them with "
-            "session_offsets.long()"
-        )
-    offsets = session_offsets.to(torch.int64)
-    # Wrong values read outside memory below; on the CPU a look is free, where nothing is traced.
-    if offsets.device.type == "cpu" and not torch.compiler.is_compiling():
-        first, last = int(offsets[0]), int(offsets[-1])
-        falls = int((offsets.diff() < 0).sum())
-        if first != 0 or last != num_rows or falls:
-            raise ValueError(
-                f"session_offsets must rise from 0 to {num_rows}, the rows of logits, but go from "
-                f"{first} to {last} and fall {falls} times; build them from the same batch"
-            )
-    return offsets

@@ -17,6 +17,7 @@ from losses.reduction import (
     reduce_rows,
     to_working_precision,
 )
+from losses.sessions import check_sessions
 
 
 class SessionLoss(nn.Module):
@@ -69,11 +70,13 @@ class SessionLoss(nn.Module):
         """
         scores = _scores(logits, self.loss_name)
         check_per_row("labels", labels, scores.shape[0])
-        order, offsets = _sessions(session_ids, session_offsets, scores.shape[0], self.loss_name)
+        ids, offsets = check_sessions(session_ids, session_offsets, scores.shape[0], self.loss_name)
         is_positive = labels > 0.5
-        if order is None:
+        if offsets is not None:
             rows = self.row_losses(scores, is_positive, offsets)
         else:
+            assert ids is not None
+            order, offsets = sort_into_offsets(ids)
             contiguous = self.row_losses(scores[order], is_positive[order], offsets)
             # The row at contiguous[k] came from order[k]: put it back there.
             rows = torch.zeros_like(contiguous).index_copy(0, order, contiguous)
@@ -101,47 +104,3 @@ def _scores(logits: Tensor, loss_name: str) -> Tensor:
         )
     working = to_working_precision(logits)
     return working[:, 1] - working[:, 0] if two_class else working.reshape(-1)
-
-
-def _sessions(
-    session_ids: Tensor | None, session_offsets: Tensor | None, num_rows: int, loss_name: str
-) -> tuple[Tensor | None, Tensor]:
-    """The order that makes sessions contiguous (None: they are), and their offsets, int64."""
-    if session_offsets is not None and session_ids is None:
-        return None, _checked_offsets(session_offsets, num_rows)
-    if session_ids is None or session_offsets is not None:
-        given = "neither" if session_ids is None else "both"
-        raise ValueError(
-            f"{loss_name} needs exactly one of session_ids and session_offsets, but got {given}; "
-            "pass session_offsets when rows of a session are adjacent, else session_ids"
-        )
-    check_per_row("session_ids", session_ids, num_rows)
-    _check_integers("session_ids", session_ids)
-    return sort_into_offsets(session_ids)
-
-
-def _check_integers(name: str, values: Tensor) -> None:
-    kind = values.dtype
-    if kind.is_floating_point or kind.is_complex or kind == torch.bool:
-        raise ValueError(f"{name} must be integers, but got {kind}; cast them with {name}.long()")
-
-
-def _checked_offsets(session_offsets: Tensor, num_rows: int) -> Tensor:
-    """The offsets as int64; values on CUDA are not read (that would stop the device)."""
-    if session_offsets.dim() != 1 or session_offsets.shape[0] < 1:
-        raise ValueError(
-            "session_offsets must have shape (S + 1,) with S >= 0, but got "
-            f"{tuple(session_offsets.shape)}; start with 0 and add the end of each session"
-        )
-    _check_integers("session_offsets", session_offsets)
-    offsets = session_offsets.to(torch.int64)
-    # Wrong values read outside memory in the losses; on the CPU a look is free.
-    if offsets.device.type == "cpu":
-        first, last = int(offsets[0]), int(offsets[-1])
-        falls = int((offsets.diff() < 0).sum())
-        if first != 0 or last != num_rows or falls:
-            raise ValueError(
-                f"session_offsets must rise from 0 to {num_rows}, the rows of logits, but go from "
-                f"{first} to {last} and fall {falls} times; build them from the same batch"
-            )
-    return offsets
