@@ -5,7 +5,7 @@
 #   make gpu-check        or, without make's environment:   bash scripts/gpu_check.sh
 #
 # Hardware: one NVIDIA GPU. Needs Python 3.11 or 3.12, torch with Triton, pytest, hypothesis, matplotlib.
-# Where .gpu/site.tar.xz holds TorchRec and FBGEMM (see docs/gpu.md), it is unpacked and used.
+# Where .gpu/site.tar.xz holds TorchRec and FBGEMM (see docs/kernels.md), it is unpacked and used.
 #   OUT=folder       where benchmark results go (default: benchmarks/results)
 #   SECONDS_EACH=0.2 measuring time of a benchmark's line
 set -euo pipefail
