@@ -25,6 +25,7 @@ from torch import Tensor
 
 from kernels.jit import (
     FINISH_WIDTH,
+    MAX_REGISTERS,
     arrival_counters,
     finish_reduction,
     launch,
@@ -50,8 +51,6 @@ from kernels.jrc_rows import (
 SMALL_BLOCK, LARGE_BLOCK = 256, 512
 LARGE_BATCH = 131_072
 ROWS_PER_THREAD = 4  # of float32
-# Left alone, ptxas spills a few registers to fit one more block on a processor.
-MAX_REGISTERS = 168
 # Sessions above this length are shared out, in tiles of LONG_CHUNKS blocks.
 LONG_SESSION = 16_384
 LONG_CHUNKS = 8

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kernels.jit import (
     FINISH_WIDTH,
+    MAX_REGISTERS,
     arrival_counters,
     finish_reduction,
     launch,
@@ -196,6 +197,7 @@ def pointwise_launch(
         "MEAN": reduction == "mean",
         "ACC": tl.float64 if dtype == torch.float64 else tl.float32,
         "FINISH": FINISH_WIDTH,
+        "maxnreg": MAX_REGISTERS,
     }
     if kind == "softmax":
         classes = min(1 << (columns - 1).bit_length(), MAX_CLASSES)
