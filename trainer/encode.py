@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.features import Feature, IdFeature, RawFeature
+from trainer.hashing import hash_integers, hash_strings
+from trainer.plan import ranges
 from trainer.tasks import Task
-
-HASH_SEED = 42  # Spark's xxhash64, so that the preprocessing job can hash alike
 
 
 class DataError(ValueError):
@@ -64,109 +63,183 @@ class ColumnSpec:
         return list(dict.fromkeys(names + self.weight_columns + self.group_columns))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rows:
-    """N encoded rows.
+    """N encoded rows; views of the memory they were cut from.
 
-    `ids` holds values and, unless every row has exactly one, their offsets int64 [N + 1].
+    scalars: ids of the K features with one value a row (`names`), int64 [K, N].
+    has_id: bool [K, N], where a row without an id has False; None if all have one.
+    lists: per feature with a list a row, its values and int64 [N + 1] offsets into them.
+    dense: raw features side by side, float32 [N, D].
+    columns: all else, [N] each: labels, weights, groups by ("labels", name).
     """
 
-    num_rows: int
-    ids: dict[str, tuple[Tensor, Tensor | None]]
+    names: tuple[str, ...]
+    scalars: Tensor
+    has_id: Tensor | None
+    lists: dict[str, tuple[Tensor, Tensor]]
     dense: Tensor
-    labels: dict[str, Tensor]
-    weights: dict[str, Tensor]
-    groups: dict[str, Tensor]
+    columns: dict[tuple[str, str], Tensor]
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return self.dense.shape[0]
 
     def slice(self, start: int, stop: int) -> "Rows":
-        """Rows [start, stop), without a copy."""
-        ids = {}
-        for name, (values, offsets) in self.ids.items():
-            if offsets is None:
-                ids[name] = (values[start:stop], None)
-            else:
-                first, last = int(offsets[start]), int(offsets[stop])
-                ids[name] = (values[first:last], offsets[start : stop + 1] - first)
-        cut = slice(start, stop)
+        """Rows [start, stop), without a copy of values."""
         return Rows(
-            num_rows=stop - start,
-            ids=ids,
-            dense=self.dense[cut],
-            labels={key: value[cut] for key, value in self.labels.items()},
-            weights={key: value[cut] for key, value in self.weights.items()},
-            groups={key: value[cut] for key, value in self.groups.items()},
+            names=self.names,
+            scalars=self.scalars[:, start:stop],
+            has_id=None if self.has_id is None else self.has_id[:, start:stop],
+            lists={
+                name: (values, offsets[start : stop + 1])
+                for name, (values, offsets) in self.lists.items()
+            },
+            dense=self.dense[start:stop],
+            columns={key: values[start:stop] for key, values in self.columns.items()},
+        )
+
+    @classmethod
+    def concat(cls, parts: list["Rows"]) -> "Rows":
+        """One after the other, copied; at least one."""
+        has_id = None
+        if any(part.has_id is not None for part in parts):
+            masks = [torch.ones_like(p.scalars, dtype=torch.bool) for p in parts]
+            masks = [m if p.has_id is None else p.has_id for p, m in zip(parts, masks, strict=True)]
+            has_id = torch.cat(masks, dim=1)
+        return cls(
+            names=parts[0].names,
+            scalars=torch.cat([part.scalars for part in parts], dim=1),
+            has_id=has_id,
+            lists={name: _concat_lists([p.lists[name] for p in parts]) for name in parts[0].lists},
+            dense=torch.cat([part.dense for part in parts]),
+            columns={key: torch.cat([p.columns[key] for p in parts]) for key in parts[0].columns},
         )
 
 
-def encode_rows(table: pa.Table, spec: ColumnSpec) -> Rows:
-    """Encode all columns of a chunk. Raises DataError for values that break a rule."""
-    ids = {f.name: encode_ids(table.column(f.column), f) for f in spec.id_features}
-    dense = [encode_raw(table.column(f.column), f) for f in spec.raw_features]
-    labels = {task.label: encode_label(table.column(task.label), task) for task in spec.tasks}
-    for name in spec.indicator_labels:
-        labels[name] = encode_number(table.column(name), name)
+def _concat_lists(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    values = [each[int(offsets[0]) : int(offsets[-1])] for each, offsets in parts]
+    lengths = torch.cat([offsets.diff() for _, offsets in parts])
+    return torch.cat(values), _offsets(lengths)
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+
+
+def encode_rows(table: pa.Table, spec: ColumnSpec, rows: Tensor | None = None) -> Rows:
+    """Encode some rows of a table, int32 [N] in any order, or all of them.
+
+    Raises:
+        DataError: a value of the table, chosen or not, breaks a rule of the config.
+    """
+    rows = torch.arange(table.num_rows, dtype=torch.int32) if rows is None else rows
+    scalars = [f for f in spec.id_features if not is_list(table.schema.field(f.column).type)]
+    lists = [f for f in spec.id_features if is_list(table.schema.field(f.column).type)]
+    ids = torch.empty(len(scalars), len(rows), dtype=torch.int64)
+    masks: list[Tensor | None] = []
+    for number, feature in enumerate(scalars):
+        values, mask = encode_scalar_ids(table.column(feature.column), feature)
+        _pick(values, rows, out=ids[number])
+        masks.append(None if mask is None else mask[rows])
+    has_id = None
+    if any(mask is not None for mask in masks):
+        every = torch.ones(len(rows), dtype=torch.bool)
+        has_id = torch.stack([every if mask is None else mask for mask in masks])
+    dense = torch.empty(len(rows), sum(feature.dim for feature in spec.raw_features))
+    parts = dense.split([feature.dim for feature in spec.raw_features], dim=1)
+    for feature, part in zip(spec.raw_features, parts, strict=True):
+        part.copy_(_pick(encode_raw(table.column(feature.column), feature), rows))
     return Rows(
-        num_rows=table.num_rows,
-        ids=ids,
-        dense=torch.cat(dense, dim=1) if dense else torch.empty(table.num_rows, 0),
-        labels=labels,
-        weights={name: _encode_weight(table.column(name), name) for name in spec.weight_columns},
-        groups={name: encode_group(table.column(name)) for name in spec.group_columns},
+        names=tuple(feature.name for feature in scalars),
+        scalars=ids,
+        has_id=has_id,
+        lists={f.name: _pick_lists(*encode_lists(table.column(f.column), f), rows) for f in lists},
+        dense=dense,
+        columns={key: _pick(values, rows) for key, values in _encode_columns(table, spec).items()},
     )
+
+
+def _encode_columns(table: pa.Table, spec: ColumnSpec) -> dict[tuple[str, str], Tensor]:
+    columns = {
+        ("labels", task.label): encode_label(table.column(task.label), task) for task in spec.tasks
+    }
+    for name in spec.indicator_labels:
+        columns["labels", name] = encode_number(table.column(name), name)
+    for name in spec.weight_columns:
+        columns["weights", name] = _encode_weight(table.column(name), name)
+    for name in spec.group_columns:
+        columns["groups", name] = encode_group(table.column(name))
+    return columns
+
+
+def _pick(values: Tensor, rows: Tensor, out: Tensor | None = None) -> Tensor:
+    if out is not None and out.dtype != values.dtype:
+        return out.copy_(torch.index_select(values, 0, rows))
+    return torch.index_select(values, 0, rows, out=out)
+
+
+def _pick_lists(values: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    starts, lengths = offsets[rows], offsets.diff()[rows]
+    chosen = torch.from_numpy(ranges(starts.numpy(), lengths.numpy()))
+    return torch.index_select(values, 0, chosen), _offsets(lengths)
 
 
 # ------------------------------------------------------------------ features
 
 
-def encode_ids(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, Tensor | None]:
-    """Ids in [0, num_embeddings) and, unless each row has one, offsets; a null row has no id."""
-    array = _one_array(column)
-    lengths = None
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        lengths = pc.fill_null(pc.list_value_length(array), 0)
-        array = pc.list_flatten(array)
-        if array.null_count:
-            raise DataError(f"column `{feature.column}` must have no null inside its lists")
-    elif array.null_count:
-        lengths = pc.cast(pc.is_valid(array), pa.int64())
-        array = pc.drop_null(array)
-    values = hash_ids(array, feature.num_embeddings) if feature.is_hashed else _integers(array)
-    if len(values) and not feature.is_hashed:
-        low, high = int(values.min()), int(values.max())
+def encode_scalar_ids(
+    column: pa.ChunkedArray, feature: IdFeature
+) -> tuple[Tensor, Tensor | None]:
+    """Ids, integers [N], and which rows have one, bool [N]; None if all have."""
+    array = one_array(column)
+    if not array.null_count:
+        return _ids(array, feature), None
+    mask = view(pc.cast(pc.is_valid(array), pa.uint8())).bool()
+    ids = torch.zeros(len(array), dtype=torch.int64)
+    ids[mask] = _ids(pc.drop_null(array), feature).long()
+    return ids, mask
+
+
+def encode_lists(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, Tensor]:
+    """Ids of all rows, int64 [T], and offsets into them, int64 [N + 1]; a null row has none."""
+    array = one_array(column)
+    lengths = view(pc.cast(pc.fill_null(pc.list_value_length(array), 0), pa.int64()))
+    flat = pc.list_flatten(array)
+    if flat.null_count:
+        raise DataError(f"column `{feature.column}` must have no null inside its lists")
+    return _ids(flat, feature).long(), _offsets(lengths)
+
+
+def _ids(array: pa.Array, feature: IdFeature) -> Tensor:
+    """Ids in [0, num_embeddings) of an array without nulls."""
+    if feature.is_hashed:
+        return torch.from_numpy(hash_ids(array, feature.num_embeddings))
+    values = view(array)
+    if len(values):
+        low, high = (int(each) for each in values.aminmax())
         if low < 0 or high >= feature.num_embeddings:
             raise DataError(
                 f"id_feature `{feature.name}`: values of column `{feature.column}` must be in "
                 f"[0, {feature.num_embeddings}), but got: {low if low < 0 else high}; raise "
                 f"num_buckets, or hash the ids (hash_bucket_size with fg_mode: FG_NORMAL)"
             )
-    if lengths is None:
-        return _tensor(values), None
-    return _tensor(values), _tensor(np.concatenate([[0], np.cumsum(_integers(lengths))]))
+    return values
 
 
 def hash_ids(array: pa.Array, num_buckets: int) -> NDArray[np.int64]:
-    """xxhash64 modulo num_buckets, as Spark's `pmod(xxhash64(column), num_buckets)`.
-
-    Integers hash as 8 little-endian bytes (Spark's bigint), strings as UTF-8.
-    """
+    """xxhash64 modulo num_buckets, as Spark's `pmod(xxhash64(column), num_buckets)`."""
+    if pa.types.is_integer(array.type):
+        return hash_integers(_integers(array)) % num_buckets
     encoded = array.dictionary_encode()
-    return (_xxhash64(encoded.dictionary) % num_buckets)[_integers(encoded.indices)]
-
-
-def _xxhash64(distinct: pa.Array) -> NDArray[np.int64]:
-    """Signed 64-bit hashes of distinct values."""
-    if pa.types.is_integer(distinct.type):
-        raw = [value.tobytes() for value in _integers(distinct).astype("<i8")]
-    else:
-        raw = [value.encode() for value in pc.cast(distinct, pa.string()).to_pylist()]
-    hashes = [xxhash.xxh64_intdigest(value, seed=HASH_SEED) for value in raw]
-    return np.array(hashes, dtype=np.uint64).view(np.int64)
+    return (hash_strings(encoded.dictionary) % num_buckets)[_integers(encoded.indices)]
 
 
 def encode_raw(column: pa.ChunkedArray, feature: RawFeature) -> Tensor:
     """float32 [N, dim]; nulls become the default value."""
-    array = _one_array(column)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+    array = one_array(column)
+    if is_list(array.type):
         lengths = pc.list_value_length(array)
         wrong = pc.sum(pc.not_equal(lengths, feature.dim)).as_py()
         if array.null_count or wrong:
@@ -180,9 +253,10 @@ def encode_raw(column: pa.ChunkedArray, feature: RawFeature) -> Tensor:
             f"raw_feature `{feature.name}`: column `{feature.column}` must hold lists of "
             f"value_dim = {feature.dim} numbers, but holds: {array.type}"
         )
-    array = pc.fill_null(pc.cast(array, pa.float64(), safe=False), feature.default_value)
+    if array.null_count:
+        array = pc.fill_null(pc.cast(array, pa.float64(), safe=False), feature.default_value)
     values = _finite(array, f"raw_feature `{feature.name}`: column `{feature.column}`")
-    return _tensor(values).reshape(-1, feature.dim)
+    return values.reshape(-1, feature.dim)
 
 
 # ------------------------------------------------------------------ labels, weights, groups
@@ -192,7 +266,9 @@ def encode_label(column: pa.ChunkedArray, task: Task) -> Tensor:
     """int64 [N] of classes, or float32 [N] for a regression."""
     if task.is_regression:
         return encode_number(column, task.label)
-    values = encode_number(column, task.label)
+    array = one_array(column)
+    is_whole = pa.types.is_integer(array.type) and not array.null_count
+    values = view(array) if is_whole else encode_number(column, task.label)
     check_classes(values, task)
     return values.long()
 
@@ -212,12 +288,12 @@ def check_classes(values: Tensor, task: Task) -> None:
 
 def encode_number(column: pa.ChunkedArray, name: str) -> Tensor:
     """float32 [N] of a column that must have no null and no NaN."""
-    array = _one_array(column)
+    array = one_array(column)
     if array.null_count:
         raise DataError(
             f"column `{name}` must have no null, but has {array.null_count}; fill or drop them"
         )
-    return _tensor(_finite(pc.cast(array, pa.float64(), safe=False), f"column `{name}`"))
+    return _finite(array, f"column `{name}`")
 
 
 def _encode_weight(column: pa.ChunkedArray, name: str) -> Tensor:
@@ -229,38 +305,47 @@ def _encode_weight(column: pa.ChunkedArray, name: str) -> Tensor:
 
 def encode_group(column: pa.ChunkedArray) -> Tensor:
     """int64 [N], equal where the column is equal; nulls are one group."""
-    array = _one_array(column)
+    array = one_array(column)
     if pa.types.is_integer(array.type):
-        return _tensor(_integers(pc.fill_null(array, np.iinfo(np.int64).min)))
+        return view(pc.fill_null(pc.cast(array, pa.int64()), np.iinfo(np.int64).min))
     encoded = pc.cast(array, pa.string()).dictionary_encode(null_encoding="encode")
-    hashes = _xxhash64(pc.fill_null(encoded.dictionary, "\0null"))
-    return _tensor(hashes[_integers(encoded.indices)])
+    hashes = hash_strings(pc.fill_null(encoded.dictionary, "\0null"))
+    return torch.from_numpy(hashes[_integers(encoded.indices)])
 
 
 # ------------------------------------------------------------------ Arrow helpers
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
+def is_list(type_: pa.DataType) -> bool:
+    """Whether each row holds a list."""
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece; a copy only where it is in several."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else column.combine_chunks()
+
+
+def view(array: pa.Array) -> Tensor:
+    """A tensor over the memory of an array of numbers without nulls."""
+    return torch.from_dlpack(array)
 
 
 def _integers(array: pa.Array) -> NDArray[np.int64]:
     return pc.cast(array, pa.int64()).to_numpy(zero_copy_only=False)
 
 
-def _finite(array: pa.Array, where: str) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused as such
-        values = array.to_numpy(zero_copy_only=False).astype(np.float32)
-    wrong = int((~np.isfinite(values)).sum())
+def _finite(array: pa.Array, where: str) -> Tensor:
+    """float32 [N]; a value that is not finite there is an error."""
+    if not pa.types.is_floating(array.type):  # integers, decimals, booleans
+        array = pc.cast(array, pa.float64(), safe=False)
+    values = view(array).float()
+    wrong = int((~values.isfinite()).sum())
     if wrong:
         raise DataError(
             f"{where} must be finite, but has {wrong} NaN or infinite values; "
             f"write null instead to take the default"
         )
     return values
-
-
-def _tensor(values: NDArray) -> Tensor:
-    """A tensor over the same memory; Arrow's is read-only, so such arrays are copied."""
-    return torch.from_numpy(values if values.flags.writeable else values.copy())
