@@ -10,7 +10,9 @@ T = TypeVar("T")
 POLL_SECONDS = 0.1
 
 
-def in_background(items: Generator[T, None, None], ahead: int, name: str) -> Generator[T, None, None]:
+def in_background(
+    items: Generator[T, None, None], ahead: int, name: str
+) -> Generator[T, None, None]:
     """The same items, made by a thread of that name; its errors are raised here.
 
     At most `ahead` items are ready or in the making. When this generator is closed, the thread

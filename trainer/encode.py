@@ -189,9 +189,7 @@ def _pick_lists(values: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, 
 # ------------------------------------------------------------------ features
 
 
-def encode_scalar_ids(
-    column: pa.ChunkedArray, feature: IdFeature
-) -> tuple[Tensor, Tensor | None]:
+def encode_scalar_ids(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, Tensor | None]:
     """Ids, integers [N], and which rows have one, bool [N]; None if all have."""
     array = one_array(column)
     if not array.null_count:

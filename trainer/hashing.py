@@ -51,7 +51,9 @@ def _hash_equal_lengths(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
     count, length = rows.shape
     at = 0
     if length >= 32:
-        lanes = [np.full(count, SEED, np.uint64) + start for start in (_P1 + _P2, _P2, 0 * _P1, -_P1)]
+        lanes = [
+            np.full(count, SEED, np.uint64) + start for start in (_P1 + _P2, _P2, 0 * _P1, -_P1)
+        ]
         for at in range(0, length - 31, 32):
             for number in range(4):
                 lanes[number] = _round(lanes[number], _word(rows, at + 8 * number, 8))

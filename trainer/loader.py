@@ -91,9 +91,7 @@ class SessionLoader:
         return in_background(self._batches(windows), BATCHES_AHEAD, "session-batches")
 
     def _windows(self, epoch: int, start: Place | None) -> Generator[Window, None, None]:
-        reader = WindowReader(
-            self.dataset, self.spec, self.plan(epoch), self.rank, self.world_size
-        )
+        reader = WindowReader(self.dataset, self.spec, self.plan(epoch), self.rank, self.world_size)
         if self.num_workers == 0:
             yield from reader.windows(start or Place(), map)
             return
@@ -141,7 +139,9 @@ def _keyed_jagged(rows: Rows) -> KeyedJaggedTensor:
         values, lengths = values[present], present.int()
     if rows.lists:
         values = torch.cat([values, *(ids for ids, _ in rows.lists.values())])
-        lengths = torch.cat([lengths, *(offsets.diff().int() for _, offsets in rows.lists.values())])
+        lengths = torch.cat(
+            [lengths, *(offsets.diff().int() for _, offsets in rows.lists.values())]
+        )
     return KeyedJaggedTensor(
         keys=[*rows.names, *rows.lists],
         values=values,

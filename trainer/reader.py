@@ -276,7 +276,10 @@ def _column_range(parquet: pq.ParquetFile, name: str) -> ColumnRange | None:
         return None
     ranges = []
     for group in range(metadata.num_row_groups):
-        rows, column = metadata.row_group(group).num_rows, metadata.row_group(group).column(paths.index(name))
+        rows, column = (
+            metadata.row_group(group).num_rows,
+            metadata.row_group(group).column(paths.index(name)),
+        )
         stats = column.statistics
         if stats is None or not stats.has_null_count:
             return None

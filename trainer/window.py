@@ -82,9 +82,7 @@ class WindowReader:
                 last_window=int(batch.sessions.slot[-1]) // self.plan.window_blocks,
             )
 
-    def _read(
-        self, window: int, shares: list[Share], map_blocks: Map
-    ) -> list[tuple[Share, Part]]:
+    def _read(self, window: int, shares: list[Share], map_blocks: Map) -> list[tuple[Share, Part]]:
         edges = np.array([window, window + 1]) * self.plan.window_blocks
         found = [s.sessions[slice(*s.sessions.slot.searchsorted(edges))] for s in shares]
         # All sessions to read, int64 [S] each, share after share.
