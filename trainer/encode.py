@@ -4,6 +4,7 @@ Each function takes a whole chunk of rows (N rows) at once, with no Python per r
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from trainer.features import Feature, IdFeature, RawFeature
 from trainer.hashing import hash_integers, hash_strings
-from trainer.plan import ranges
+from trainer.plan import Int64Array, ranges
 from trainer.tasks import Task
 
 
@@ -56,76 +57,83 @@ class ColumnSpec:
         return sorted({t.space_indicator for t in self.tasks if t.space_indicator} - labels)
 
     @property
+    def column_keys(self) -> list[tuple[str, str]]:
+        """What a batch holds besides features: its attribute, and the name of the column."""
+        labels = list(dict.fromkeys(task.label for task in self.tasks)) + self.indicator_labels
+        named = {"labels": labels, "weights": self.weight_columns, "groups": self.group_columns}
+        return [(kind, name) for kind, names in named.items() for name in names]
+
+    @property
     def columns(self) -> list[str]:
         """Every column to read, once."""
         names = [feature.column for feature in self.features]
-        names += [task.label for task in self.tasks] + self.indicator_labels
-        return list(dict.fromkeys(names + self.weight_columns + self.group_columns))
+        return list(dict.fromkeys(names + [name for _, name in self.column_keys]))
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Rows:
-    """N encoded rows; views of the memory they were cut from.
+    """N encoded rows, in NumPy, whose views of many small runs of rows cost little.
 
-    scalars: ids of the K features with one value a row (`names`), int64 [K, N].
+    names: of the K features with one id a row; then of those with lists.
+    scalars: their ids, int64 [K, N].
     has_id: bool [K, N], where a row without an id has False; None if all have one.
-    lists: per feature with a list a row, its values and int64 [N + 1] offsets into them.
+    lists: per feature with lists, the ids of all rows, int64 [T], and of each row how many, [N].
     dense: raw features side by side, float32 [N, D].
-    columns: all else, [N] each: labels, weights, groups by ("labels", name).
+    columns: [N] each, as ColumnSpec.column_keys names them: labels, weights, groups.
     """
 
     names: tuple[str, ...]
-    scalars: Tensor
-    has_id: Tensor | None
-    lists: dict[str, tuple[Tensor, Tensor]]
-    dense: Tensor
-    columns: dict[tuple[str, str], Tensor]
+    scalars: NDArray[np.int64]
+    has_id: NDArray[np.bool_] | None
+    lists: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    dense: NDArray[np.float32]
+    columns: list[NDArray]
 
     @property
     def num_rows(self) -> int:
         """N."""
-        return self.dense.shape[0]
+        return len(self.dense)
 
-    def slice(self, start: int, stop: int) -> "Rows":
-        """Rows [start, stop), without a copy of values."""
-        return Rows(
-            names=self.names,
-            scalars=self.scalars[:, start:stop],
-            has_id=None if self.has_id is None else self.has_id[:, start:stop],
-            lists={
-                name: (values, offsets[start : stop + 1])
-                for name, (values, offsets) in self.lists.items()
-            },
-            dense=self.dense[start:stop],
-            columns={key: values[start:stop] for key, values in self.columns.items()},
-        )
+    def split(self, sizes: Int64Array) -> list["Rows"]:
+        """Runs of rows of those sizes, one after the other, without a copy."""
+        ends = np.cumsum(sizes)
+        lists = []
+        for values, lengths in self.lists:
+            value_ends = np.concatenate([[0], np.cumsum(lengths)])[ends]
+            lists.append((np.split(values, value_ends[:-1]), np.split(lengths, ends[:-1])))
+        return [
+            Rows(
+                names=self.names,
+                scalars=self.scalars[:, start:stop],
+                has_id=None if self.has_id is None else self.has_id[:, start:stop],
+                lists=[(values[i], lengths[i]) for values, lengths in lists],
+                dense=self.dense[start:stop],
+                columns=[each[start:stop] for each in self.columns],
+            )
+            for i, (start, stop) in enumerate(pairwise([0, *ends.tolist()]))
+        ]
 
     @classmethod
     def concat(cls, parts: list["Rows"]) -> "Rows":
         """One after the other, copied; at least one."""
-        has_id = None
-        if any(part.has_id is not None for part in parts):
-            masks = [torch.ones_like(p.scalars, dtype=torch.bool) for p in parts]
-            masks = [m if p.has_id is None else p.has_id for p, m in zip(parts, masks, strict=True)]
-            has_id = torch.cat(masks, dim=1)
+        lists = [zip(*each, strict=True) for each in zip(*(p.lists for p in parts), strict=True)]
         return cls(
             names=parts[0].names,
-            scalars=torch.cat([part.scalars for part in parts], dim=1),
-            has_id=has_id,
-            lists={name: _concat_lists([p.lists[name] for p in parts]) for name in parts[0].lists},
-            dense=torch.cat([part.dense for part in parts]),
-            columns={key: torch.cat([p.columns[key] for p in parts]) for key in parts[0].columns},
+            scalars=np.concatenate([part.scalars for part in parts], axis=1),
+            has_id=_concat_masks(parts),
+            lists=[(np.concatenate(ids), np.concatenate(lengths)) for ids, lengths in lists],
+            dense=np.concatenate([part.dense for part in parts]),
+            columns=[
+                np.concatenate(each) for each in zip(*(p.columns for p in parts), strict=True)
+            ],
         )
 
 
-def _concat_lists(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    values = [each[int(offsets[0]) : int(offsets[-1])] for each, offsets in parts]
-    lengths = torch.cat([offsets.diff() for _, offsets in parts])
-    return torch.cat(values), _offsets(lengths)
-
-
-def _offsets(lengths: Tensor) -> Tensor:
-    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+def _concat_masks(parts: list[Rows]) -> NDArray[np.bool_] | None:
+    if all(part.has_id is None for part in parts):
+        return None
+    masks = [np.ones(p.scalars.shape, dtype=bool) if p.has_id is None else p.has_id for p in parts]
+    return np.concatenate(masks, axis=1)
 
 
 def encode_rows(table: pa.Table, spec: ColumnSpec, rows: Tensor | None = None) -> Rows:
@@ -137,53 +145,66 @@ def encode_rows(table: pa.Table, spec: ColumnSpec, rows: Tensor | None = None) -
     rows = torch.arange(table.num_rows, dtype=torch.int32) if rows is None else rows
     scalars = [f for f in spec.id_features if not is_list(table.schema.field(f.column).type)]
     lists = [f for f in spec.id_features if is_list(table.schema.field(f.column).type)]
-    ids = torch.empty(len(scalars), len(rows), dtype=torch.int64)
-    masks: list[Tensor | None] = []
-    for number, feature in enumerate(scalars):
-        values, mask = encode_scalar_ids(table.column(feature.column), feature)
-        _pick(values, rows, out=ids[number])
-        masks.append(None if mask is None else mask[rows])
-    has_id = None
-    if any(mask is not None for mask in masks):
-        every = torch.ones(len(rows), dtype=torch.bool)
-        has_id = torch.stack([every if mask is None else mask for mask in masks])
+    ids, has_id = _encode_scalars(table, scalars, rows)
     dense = torch.empty(len(rows), sum(feature.dim for feature in spec.raw_features))
-    parts = dense.split([feature.dim for feature in spec.raw_features], dim=1)
-    for feature, part in zip(spec.raw_features, parts, strict=True):
-        part.copy_(_pick(encode_raw(table.column(feature.column), feature), rows))
+    widths = [feature.dim for feature in spec.raw_features]
+    for feature, target in zip(spec.raw_features, dense.split(widths, dim=1), strict=True):
+        target.copy_(encode_raw(table.column(feature.column), feature).index_select(0, rows))
     return Rows(
-        names=tuple(feature.name for feature in scalars),
-        scalars=ids,
-        has_id=has_id,
-        lists={f.name: _pick_lists(*encode_lists(table.column(f.column), f), rows) for f in lists},
-        dense=dense,
-        columns={key: _pick(values, rows) for key, values in _encode_columns(table, spec).items()},
+        names=tuple(feature.name for feature in scalars + lists),
+        scalars=ids.numpy(),
+        has_id=None if has_id is None else has_id.numpy(),
+        lists=[_take_lists(*encode_lists(table.column(f.column), f), rows) for f in lists],
+        dense=dense.numpy(),
+        columns=[values.index_select(0, rows).numpy() for values in _encode_columns(table, spec)],
     )
 
 
-def _encode_columns(table: pa.Table, spec: ColumnSpec) -> dict[tuple[str, str], Tensor]:
-    columns = {
-        ("labels", task.label): encode_label(table.column(task.label), task) for task in spec.tasks
-    }
-    for name in spec.indicator_labels:
-        columns["labels", name] = encode_number(table.column(name), name)
-    for name in spec.weight_columns:
-        columns["weights", name] = _encode_weight(table.column(name), name)
-    for name in spec.group_columns:
-        columns["groups", name] = encode_group(table.column(name))
-    return columns
+def _encode_scalars(
+    table: pa.Table, features: list[IdFeature], rows: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """`scalars` and `has_id` of some rows."""
+    ids = torch.empty(len(features), len(rows), dtype=torch.int64)
+    masks: dict[int, Tensor] = {}
+    for number, feature in enumerate(features):
+        values, mask = encode_scalar_ids(table.column(feature.column), feature)
+        if values.dtype == torch.int64:
+            torch.index_select(values, 0, rows, out=ids[number])
+        else:
+            ids[number] = values.index_select(0, rows)
+        if mask is not None:
+            masks[number] = mask[rows]
+    if not masks:
+        return ids, None
+    has_id = torch.ones_like(ids, dtype=torch.bool)
+    for number, mask in masks.items():
+        has_id[number] = mask
+    return ids, has_id
 
 
-def _pick(values: Tensor, rows: Tensor, out: Tensor | None = None) -> Tensor:
-    if out is not None and out.dtype != values.dtype:
-        return out.copy_(torch.index_select(values, 0, rows))
-    return torch.index_select(values, 0, rows, out=out)
+def _take_lists(
+    values: Tensor, offsets: Tensor, rows: Tensor
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    starts, lengths = offsets[rows].numpy(), offsets.diff()[rows].numpy()
+    chosen = torch.from_numpy(ranges(starts, lengths))
+    return values.index_select(0, chosen).numpy(), lengths
 
 
-def _pick_lists(values: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    starts, lengths = offsets[rows], offsets.diff()[rows]
-    chosen = torch.from_numpy(ranges(starts.numpy(), lengths.numpy()))
-    return torch.index_select(values, 0, chosen), _offsets(lengths)
+def _encode_columns(table: pa.Table, spec: ColumnSpec) -> list[Tensor]:
+    """In the order of ColumnSpec.column_keys."""
+    task_of = {task.label: task for task in spec.tasks}
+    found = []
+    for kind, name in spec.column_keys:
+        column = table.column(name)
+        if kind == "labels" and name in task_of:
+            found.append(encode_label(column, task_of[name]))
+        elif kind == "groups":
+            found.append(encode_group(column))
+        else:
+            found.append(
+                _encode_weight(column, name) if kind == "weights" else encode_number(column, name)
+            )
+    return found
 
 
 # ------------------------------------------------------------------ features
@@ -207,7 +228,7 @@ def encode_lists(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, T
     flat = pc.list_flatten(array)
     if flat.null_count:
         raise DataError(f"column `{feature.column}` must have no null inside its lists")
-    return _ids(flat, feature).long(), _offsets(lengths)
+    return _ids(flat, feature).long(), torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
 def _ids(array: pa.Array, feature: IdFeature) -> Tensor:

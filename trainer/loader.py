@@ -25,7 +25,6 @@ from trainer.window import Part, Share, WindowReader
 
 BATCHES_AHEAD = 4
 WINDOWS_AHEAD = 1
-Window = list[tuple[Share, Part]]
 
 
 class SessionLoader:
@@ -90,7 +89,9 @@ class SessionLoader:
         windows = in_background(self._windows(epoch, start), WINDOWS_AHEAD, "session-windows")
         return in_background(self._batches(windows), BATCHES_AHEAD, "session-batches")
 
-    def _windows(self, epoch: int, start: Place | None) -> Generator[Window, None, None]:
+    def _windows(
+        self, epoch: int, start: Place | None
+    ) -> Generator[list[tuple[Share, Part]], None, None]:
         reader = WindowReader(self.dataset, self.spec, self.plan(epoch), self.rank, self.world_size)
         if self.num_workers == 0:
             yield from reader.windows(start or Place(), map)
@@ -99,30 +100,29 @@ class SessionLoader:
             yield from reader.windows(start or Place(), pool.map)
 
     def _batches(
-        self, windows: Generator[Window, None, None]
+        self, windows: Generator[list[tuple[Share, Part]], None, None]
     ) -> Generator[SessionBatch, None, None]:
         begun: list[Part] = []  # of the batch that reaches into the next window
         with closing(windows):
             for window in windows:
-                while window:
-                    share, part = window.pop(0)
+                for share, part in window:
                     begun.append(part)
                     if part.is_end:
                         batch = self._to_batch(share, begun)
                         begun = []
                         yield batch.pin_memory() if self.pin_memory else batch
-                    del part
-                begun = [part.copied() for part in begun]  # a view would keep all of the window
+                begun = [each.copied() for each in begun]
+                del window, part  # what was read is free while the next window is waited for
 
     def _to_batch(self, share: Share, parts: list[Part]) -> SessionBatch:
         rows = Rows.concat([piece for part in parts for piece in part.rows] or [self._empty])
         lengths = np.concatenate([part.num_rows for part in parts])
         columns: dict[str, dict[str, Tensor]] = {"labels": {}, "weights": {}, "groups": {}}
-        for (kind, name), values in rows.columns.items():
-            columns[kind][name] = values
+        for (kind, name), values in zip(self.spec.column_keys, rows.columns, strict=True):
+            columns[kind][name] = torch.from_numpy(values)
         return SessionBatch(
             ids=_keyed_jagged(rows),
-            dense=rows.dense,
+            dense=torch.from_numpy(rows.dense),
             **columns,
             session_offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
             sessions=torch.from_numpy(np.concatenate([part.numbers for part in parts])),
@@ -132,19 +132,16 @@ class SessionLoader:
 
 
 def _keyed_jagged(rows: Rows) -> KeyedJaggedTensor:
-    """All ids, key after key: the features with one value a row, then those with lists."""
-    values, lengths = rows.scalars.flatten(), torch.ones(rows.scalars.numel(), dtype=torch.int32)
+    """All ids, key after key: the features with one id a row, then those with lists."""
+    values = torch.from_numpy(rows.scalars.reshape(-1))
+    lengths = torch.ones(len(values), dtype=torch.int32)
     if rows.has_id is not None:
-        present = rows.has_id.flatten()
+        present = torch.from_numpy(rows.has_id.reshape(-1))
         values, lengths = values[present], present.int()
     if rows.lists:
-        values = torch.cat([values, *(ids for ids, _ in rows.lists.values())])
-        lengths = torch.cat(
-            [lengths, *(offsets.diff().int() for _, offsets in rows.lists.values())]
-        )
+        values = torch.cat([values, *(torch.from_numpy(ids) for ids, _ in rows.lists)])
+        counts = [torch.from_numpy(lengths_of).int() for _, lengths_of in rows.lists]
+        lengths = torch.cat([lengths, *counts])
     return KeyedJaggedTensor(
-        keys=[*rows.names, *rows.lists],
-        values=values,
-        lengths=lengths,
-        stride=rows.num_rows,
+        keys=list(rows.names), values=values, lengths=lengths, stride=rows.num_rows
     )

@@ -225,15 +225,20 @@ def batch_size(sessions: Sessions, lane_rows: int, num_lanes: int) -> int:
     """
     capped = np.minimum(sessions.num_rows, lane_rows)
     ends = np.cumsum(capped)  # [S]
-    size = len(sessions)
-    while True:
+
+    def rows_left_over(size: int) -> int:
         starts = _starts(capped[_by_slot(sessions.slot[:size])])
-        fits = next_fit(starts, lane_rows, num_lanes)[-1]
-        if fits == size:
-            return size
-        # As many rows as found no room are taken off the end of the stream; then we look again.
-        room = starts[fits] - starts[size] + ends[size - 1]
-        size = min(int(np.searchsorted(ends, room, side="right")), size - 1)
+        return int(starts[-1] - starts[next_fit(starts, lane_rows, num_lanes)[-1]])
+
+    fits = too_many = len(sessions)
+    while left_over := rows_left_over(fits):  # take them off the end, and look again
+        too_many = fits
+        rows = ends[fits - 1] - left_over
+        fits = min(int(np.searchsorted(ends, rows, side="right")), fits - 1)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (fits, middle) if rows_left_over(middle) else (middle, too_many)
+    return fits
 
 
 def share_bounds(num_rows: Int64Array, world_size: int) -> list[int]:

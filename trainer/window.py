@@ -29,10 +29,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Part:
-    """What a window holds of a share; `is_end` if the share ends in it.
+    """What a window holds of a share; `is_end` if no more follows.
 
-    rows: in some pieces, views of what was read.
-    numbers, num_rows: of each session, int64 [S].
+    rows: in pieces, block by block; views of what was read of the window.
+    numbers, num_rows: of each session, int64 [S]; numbers are unique over the dataset.
     """
 
     rows: list[Rows]
@@ -41,9 +41,8 @@ class Part:
     is_end: bool
 
     def copied(self) -> "Part":
-        """The same, without views."""
-        rows = [Rows.concat(self.rows)] if self.rows else []
-        return replace(self, rows=rows)
+        """The same in memory of its own."""
+        return replace(self, rows=[Rows.concat(self.rows)] if self.rows else [])
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ class WindowReader:
     def windows(
         self, start: Place, map_blocks: Map
     ) -> Generator[list[tuple[Share, Part]], None, None]:
-        """Window after window: the shares that touch it, and what it holds of them.
+        """Window after window with the shares that touch it.
 
-        A batch whose sessions lie in two windows is in both; it is whole with its `last_window`.
+        A share whose sessions lie in two windows is in both.
         """
         window, waiting = start.window, []
         for share in self._shares(start):
@@ -95,26 +94,21 @@ class WindowReader:
         of_slot = [np.flatnonzero(slot == each) for each in slots]
         blocks = self.plan.block_of_slot[slots].tolist()
         rows: list[list[Rows]] = [[] for _ in shares]
-        for block, chosen, encoded in zip(
-            blocks,
-            of_slot,
-            map_blocks(self._read_block, blocks, [number[each] for each in of_slot]),
-            strict=True,
-        ):
+        read = map_blocks(self._read_block, blocks, [number[each] for each in of_slot])
+        for block, chosen, rows_of_block in zip(blocks, of_slot, read, strict=True):
             per_share = np.bincount(share[chosen], num_rows[chosen], len(shares)).astype(np.int64)
-            ends = np.cumsum(per_share).tolist()
-            for place, (begin, end) in enumerate(pairwise([0, *ends])):
-                if begin < end:
-                    rows[place].append(encoded.slice(begin, end))
+            pieces = rows_of_block.split(per_share)
+            for place in per_share.nonzero()[0]:
+                rows[place].append(pieces[place])
             number[chosen] = self.dataset.session_numbers(block, number[chosen])
-        parts = np.cumsum([0, *map(len, found)])
+        cuts = pairwise(np.cumsum([0, *map(len, found)]))
         return [
             (each, Part(pieces, number[a:b], num_rows[a:b], is_end=each.last_window == window))
-            for each, pieces, (a, b) in zip(shares, rows, pairwise(parts), strict=True)
+            for each, pieces, (a, b) in zip(shares, rows, cuts, strict=True)
         ]
 
     def _read_block(self, block: int, number: Int64Array) -> Rows:
-        """The rows of some sessions of a block, in the order given."""
+        """Some sessions of a block in the order given."""
         table, first_row, num_rows = self.dataset.read_block(block, self.spec.columns)
         rows = ranges(first_row[number], num_rows[number]).astype(np.int32)
         return encode_rows(table, self.spec, torch.from_numpy(rows))
