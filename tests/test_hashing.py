@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.hashing import SEED, hash_integers, hash_strings
@@ -15,12 +15,14 @@ def reference(raw: list[bytes]) -> list[int]:
     return np.array(hashes, dtype=np.uint64).view(np.int64).tolist()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_integers_hash_as_eight_little_endian_bytes(values):
     raw = [value.to_bytes(8, "little", signed=True) for value in values]
     assert hash_integers(np.array(values, dtype=np.int64)).tolist() == reference(raw)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=90)))
 def test_strings_hash_as_their_utf8(values):
     array = pa.array(values, pa.string())

@@ -73,12 +73,11 @@ def test_every_session_is_in_exactly_one_batch_and_one_share(plan):
 
 @given(plans(), st.sampled_from(WORLD_SIZES))
 @settings(deadline=None, max_examples=300)
-def test_shares_of_any_world_size_are_the_batch_cut_into_balanced_runs(plan, world):
+def test_shares_of_any_world_size_are_the_whole_batch_and_balanced(plan, world):
     for batch in plan.batches():
         shares = [batch.share(rank, world) for rank in range(world)]
-        for name in ("slot", "number", "num_rows"):
-            parts = [getattr(share, name) for share in shares]
-            assert np.concatenate(parts).tolist() == getattr(batch.sessions, name).tolist()
+        seen = [s for share in shares for s in sessions_of(plan, replace(batch, sessions=share))]
+        assert sorted(seen) == sorted(sessions_of(plan, batch))
         longest = batch.sessions.num_rows.max()
         even = -(-batch.num_rows // world)
         assert max(share.num_rows.sum() for share in shares) <= max(even + longest - 1, longest)
@@ -208,6 +207,19 @@ def test_epochs_and_seeds_differ_and_repeat_exactly():
     assert orders == [order(**case) for case in cases]
 
 
+def test_at_most_some_blocks_more_than_a_rank_s_part_are_its_own():
+    """64 ranks over windows of 64 blocks: two blocks a window and rank, at most three."""
+    plan = plan_of([[1] * 2000] * 150, lane_rows=100, num_lanes=64, window_blocks=64)
+    blocks: dict[tuple[int, int], set[int]] = {}
+    for batch in plan.batches():
+        for rank in range(64):
+            for slot in np.unique(batch.share(rank, 64).slot).tolist():
+                blocks.setdefault((rank, slot // 64), set()).add(slot)
+    counts = [len(found) for (_, window), found in blocks.items() if window < 2]
+    assert np.mean(counts) <= 2.6
+    assert max(counts) <= 4
+
+
 def test_shuffle_mixes_sessions_within_windows_of_whole_blocks():
     plan = plan_of([[1] * 20] * 10, window_blocks=4)
     windows = [plan.window(window) for window in range(plan.num_windows)]
@@ -220,6 +232,8 @@ def test_without_shuffle_the_stored_order_is_kept():
     plan = plan_of([[2, 3], [4], [], [5, 6, 7]], shuffle=False, lane_rows=7)
     seen = [session for batch in plan.batches() for session in sessions_of(plan, batch)]
     assert seen == stored(plan)
+    shares = [batch.share(rank, 2) for batch in plan.batches() for rank in range(2)]
+    assert [rows for share in shares for rows in share.num_rows] == [2, 3, 4, 5, 6, 7]
 
 
 def test_a_step_that_the_epoch_does_not_have_is_an_error():

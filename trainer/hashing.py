@@ -49,7 +49,6 @@ def hash_strings(array: pa.Array) -> NDArray[np.int64]:
 def _hash_equal_lengths(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Hashes of N values of L bytes each, uint8 [N, L]."""
     count, length = rows.shape
-    at = 0
     if length >= 32:
         lanes = [
             np.full(count, SEED, np.uint64) + start for start in (_P1 + _P2, _P2, 0 * _P1, -_P1)
@@ -57,7 +56,6 @@ def _hash_equal_lengths(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
         for at in range(0, length - 31, 32):
             for number in range(4):
                 lanes[number] = _round(lanes[number], _word(rows, at + 8 * number, 8))
-        at += 32
         hashes = sum(
             (_rotate(lane, by) for lane, by in zip(lanes, (1, 7, 12, 18), strict=True)),
             start=np.zeros(count, dtype=np.uint64),
@@ -67,7 +65,7 @@ def _hash_equal_lengths(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
     else:
         hashes = np.full(count, SEED, np.uint64) + _P5
     hashes = hashes + np.uint64(length)
-    for at in range(at, length - 7, 8):
+    for at in range(length // 32 * 32, length - 7, 8):
         hashes = _rotate(hashes ^ _round(0 * _P1, _word(rows, at, 8)), 27) * _P1 + _P4
     at = length // 8 * 8
     if length - at >= 4:

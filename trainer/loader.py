@@ -93,6 +93,11 @@ class SessionLoader:
         self, epoch: int, start: Place | None
     ) -> Generator[list[tuple[Share, Part]], None, None]:
         reader = WindowReader(self.dataset, self.spec, self.plan(epoch), self.rank, self.world_size)
+        if self.drop_remainder and not any(True for _ in reader.plan.batches(start)):
+            raise ValueError(
+                f"{self.dataset.path}: there must be at least one global batch, but drop_remainder "
+                f"leaves none; lower batch_size ({self.batch_size}) or set drop_remainder: false"
+            )
         if self.num_workers == 0:
             yield from reader.windows(start or Place(), map)
             return

@@ -4,9 +4,10 @@ Pure functions of integers and arrays; the world size appears in `share_bounds` 
 
     blocks     b0 b1 b2 b3 b4 b5         units of reading (row groups), in stored order
     slots      b4 b0 | b5 b2 | b1 b3     the epoch's order of blocks, cut into windows
-    stream     s7 s2 s9 s4 s1 | s8 s3    the sessions of each window in random order
+    stream     s7 s2 s9 s4 s1 | s8 s3    the sessions of each window in random order, in which those
+                                         of each block are spread evenly
     batches    |--- 0 --|---- 1 ---|     runs of the stream, each cut where it is full
-    in a batch  s2 s7 s9                 in the order of slots: a rank's share is in few blocks
+    in a batch  s2 s7 s9                 in the order of blocks: a rank's share is in few of them
 
 A batch is full when `num_lanes` ranks could not take one more session at `lane_rows` rows each. So
 the batches depend on (session lengths, seed, epoch, lane_rows, num_lanes) alone, and ranks of any
@@ -57,7 +58,11 @@ class Sessions:
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """One step: its sessions by slot, where it starts, and where the next batch does."""
+    """One step: its sessions, where it starts, and where the next batch does.
+
+    Sessions are in the order in which ranks share them: by the place of their block in its window.
+    So a rank takes the same few blocks of a window at all its steps, and at the windows' edges too.
+    """
 
     sessions: Sessions
     start: Place
@@ -70,9 +75,10 @@ class GlobalBatch:
         return self.end.rows - self.start.rows
 
     def share(self, rank: int, world_size: int) -> Sessions:
-        """The sessions of a rank; none for the last ranks where there are too few."""
+        """The sessions of a rank, by slot; none for the last ranks where there are too few."""
         bounds = share_bounds(self.sessions.num_rows, world_size)
-        return self.sessions[bounds[rank] : bounds[rank + 1]]
+        share = self.sessions[bounds[rank] : bounds[rank + 1]]
+        return share[_sorted_by(share.slot)]
 
 
 @dataclass(frozen=True)
@@ -112,22 +118,32 @@ class EpochPlan:
         """The epoch's order of blocks, int64 [num_blocks]."""
         if not self.shuffle:
             return np.arange(self.num_blocks, dtype=np.int64)
-        return _random_order(self.num_blocks, self.seed, self.epoch, 0)
+        return _shuffled(self.num_blocks, self.seed, self.epoch, 0)[0]
 
     def window(self, window: int) -> Sessions:
-        """The sessions of a window in stream order."""
+        """The sessions of a window in stream order: each block's spread evenly, at random."""
         first = window * self.window_blocks
         slots = np.arange(first, min(first + self.window_blocks, self.num_blocks))
-        lengths = [self.lengths_of_block(int(block)) for block in self.block_of_slot[slots]]
-        counts = [len(each) for each in lengths]
-        sessions = Sessions(
-            slot=np.repeat(slots, counts),
-            number=np.concatenate([np.arange(count) for count in counts]),
-            num_rows=np.concatenate(lengths).astype(np.int64),
-        )
+        parts, places = [], []
+        for slot, block in zip(slots, self.block_of_slot[slots].tolist(), strict=True):
+            lengths = self.lengths_of_block(block)
+            number = np.arange(len(lengths))
+            if self.shuffle:
+                number, place = _shuffled(len(lengths), self.seed, self.epoch, 1 + block)
+                places.append(place)
+            rows = lengths[number].astype(np.int64)
+            parts.append(Sessions(np.full(len(lengths), slot), number, rows))
+        sessions = _concat(parts)
+        return sessions[np.concatenate(places).argsort(kind="stable")] if places else sessions
+
+    def deal_order(self, sessions: Sessions) -> Int64Array:
+        """The order in which ranks share sessions of the stream: see GlobalBatch."""
         if not self.shuffle:
-            return sessions
-        return sessions[_random_order(len(sessions), self.seed, self.epoch, 1 + window)]
+            return np.arange(len(sessions))
+        window, place = np.divmod(sessions.slot, self.window_blocks)
+        last_blocks = self.num_blocks - (self.num_windows - 1) * self.window_blocks
+        in_last = window == self.num_windows - 1
+        return _sorted_by(np.where(in_last, place * self.window_blocks // last_blocks, place))
 
     def batches(self, start: Place | None = None) -> Iterator[GlobalBatch]:
         """The global batches from a place on; the last of the epoch says so."""
@@ -153,10 +169,10 @@ class EpochPlan:
     def _cut(self, place: Place) -> Iterator[GlobalBatch]:
         stream = _Stream(self, place)
         while len(ahead := stream.peek()):
-            sessions = ahead[: batch_size(ahead, self.lane_rows, self.num_lanes)]
+            sessions = ahead[: batch_size(ahead, self)]
             rows = place.rows + int(sessions.num_rows.sum())
             end = replace(stream.skip(len(sessions)), step=place.step + 1, rows=rows)
-            in_order = sessions[_by_slot(sessions.slot)]
+            in_order = sessions[self.deal_order(sessions)]
             yield GlobalBatch(in_order, place, end, is_last=stream.is_at_end)
             place = end
 
@@ -207,28 +223,24 @@ class _Stream:
         left, window = self._sessions[self._first :], self._plan.window(self._next_window)
         self._next_window += 1
         self._in_window = np.append(self._in_window[self._first :], np.arange(len(window)))
-        self._sessions = Sessions(
-            np.append(left.slot, window.slot),
-            np.append(left.number, window.number),
-            np.append(left.num_rows, window.num_rows),
-        )
+        self._sessions = _concat([left, window])
         self._first = 0
         self._ends = np.cumsum(np.minimum(self._sessions.num_rows, self._plan.lane_rows))
         return True
 
 
-def batch_size(sessions: Sessions, lane_rows: int, num_lanes: int) -> int:
+def batch_size(sessions: Sessions, plan: EpochPlan) -> int:
     """How many sessions, from the first on, fit `num_lanes` shares of at most `lane_rows` rows.
 
     A session longer than lane_rows is a share of its own. The sessions given must be no more than
     lane_rows * num_lanes rows, each counted as at most lane_rows.
     """
-    capped = np.minimum(sessions.num_rows, lane_rows)
+    capped = np.minimum(sessions.num_rows, plan.lane_rows)
     ends = np.cumsum(capped)  # [S]
 
     def rows_left_over(size: int) -> int:
-        starts = _starts(capped[_by_slot(sessions.slot[:size])])
-        return int(starts[-1] - starts[next_fit(starts, lane_rows, num_lanes)[-1]])
+        starts = _starts(capped[plan.deal_order(sessions[:size])])
+        return int(starts[-1] - starts[next_fit(starts, plan.lane_rows, plan.num_lanes)[-1]])
 
     fits = too_many = len(sessions)
     while left_over := rows_left_over(fits):  # take them off the end, and look again
@@ -280,8 +292,18 @@ def ranges(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> Int64Ar
     return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def _by_slot(slot: Int64Array) -> Int64Array:
-    """The order of sessions by slot, and in a slot as in the stream."""
+def _concat(parts: list[Sessions]) -> Sessions:
+    return Sessions(
+        np.concatenate([part.slot for part in parts]),
+        np.concatenate([part.number for part in parts]),
+        np.concatenate([part.num_rows for part in parts]),
+    )
+
+
+def _sorted_by(slot: Int64Array) -> Int64Array:
+    """The order by slot, and in a slot as it was."""
+    if not len(slot):
+        return slot
     offset = slot - slot.min()  # mostly of 8 or 16 bits, which NumPy sorts by radix
     return np.argsort(offset.astype(np.min_scalar_type(offset.max())), kind="stable")
 
@@ -290,16 +312,17 @@ def _starts(num_rows: Int64Array) -> Int64Array:
     return np.concatenate([[0], np.cumsum(num_rows)])
 
 
-def _random_order(count: int, seed: int, epoch: int, stream: int) -> Int64Array:
-    """A permutation of [0, count) that depends on its arguments alone.
+def _shuffled(count: int, seed: int, epoch: int, stream: int) -> tuple[Int64Array, NDArray]:
+    """A permutation of [0, count), and places for its items in [0, 1): the i-th in i/count on.
 
-    Raw 64-bit draws sorted: NumPy fixes the bits of a bit generator over its versions, but not what
-    `shuffle` makes of them. The low bits of each draw give way to its number, which breaks ties and
-    is what is left after sorting.
+    Both depend on the arguments alone. Raw 64-bit draws sorted: NumPy fixes the bits of a bit
+    generator over its versions, but not what `shuffle` makes of them. The low bits of each draw
+    give way to its number, which breaks ties and is what is left after sorting.
     """
     words = [seed & _LOW_WORD, seed >> 32, epoch, stream]
-    draws = np.atleast_1d(np.random.PCG64(np.random.SeedSequence(words)).random_raw(count))
+    draws = np.random.PCG64(np.random.SeedSequence(words)).random_raw((2, count))
     number_bits = np.uint64((1 << max(count - 1, 1).bit_length()) - 1)
-    keys = (draws & ~number_bits) | np.arange(count, dtype=np.uint64)
+    keys = (draws[0] & ~number_bits) | np.arange(count, dtype=np.uint64)
     keys.sort()
-    return (keys & number_bits).astype(np.int64)
+    places = (np.arange(count) + draws[1] * 2.0**-64) / max(count, 1)
+    return (keys & number_bits).astype(np.int64), places

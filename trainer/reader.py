@@ -237,8 +237,10 @@ def _reading(file: StoredFile) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
         raise DatasetError(
-            f"{file} cannot be read ({error}); copy it again or run preprocessing/jrc_sort.py again"
+            f"{file} cannot be read ({reason}); copy it again, or write it again by "
+            f"preprocessing/jrc_sort.py"
         ) from error
 
 

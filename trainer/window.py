@@ -78,7 +78,7 @@ class WindowReader:
                 sessions=batch.share(self.rank, self.world_size),
                 global_rows=batch.num_rows,
                 cursor=Cursor(self.plan.epoch, batch.start, batch.end, batch.is_last),
-                last_window=int(batch.sessions.slot[-1]) // self.plan.window_blocks,
+                last_window=int(batch.sessions.slot.max()) // self.plan.window_blocks,
             )
 
     def _read(self, window: int, shares: list[Share], map_blocks: Map) -> list[tuple[Share, Part]]:
