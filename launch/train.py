@@ -94,8 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     except USER_ERRORS as error:
         watch.fail(str(error))
     except Exception as error:  # ours, or a library's: where it was matters too
-        traceback.print_exc()
-        watch.fail(f"{type(error).__name__}: {error}")
+        watch.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
     watch.stop()
     dist.destroy_process_group()
     return 0

@@ -26,14 +26,18 @@ class FailureWatch:
     def __init__(self, store: dist.Store, rank: int) -> None:
         self._store, self._rank = store.clone(), rank
         self._is_done = threading.Event()
+        self._ending = threading.Lock()
         threading.Thread(target=self._watch, name="failure-watch", daemon=True).start()
 
     def stop(self) -> None:
         """The work is done: from now on ranks may end when they like."""
         self._is_done.set()
 
-    def fail(self, message: str) -> None:
-        """Tell all ranks, and end this process."""
+    def fail(self, message: str, details: str = "") -> None:
+        """Tell all ranks, and end this process; `details` are for its own output.
+
+        A rank that fails because another one did tells of that one.
+        """
         self.stop()
         try:
             is_first = self._store.add(_COUNT, 1) == 1
@@ -42,7 +46,7 @@ class FailureWatch:
         except RuntimeError:  # the store is gone with the rank that kept it
             is_first = True
         if is_first:
-            self._end(f"error on rank {self._rank}: {message}", SECONDS_TO_SPREAD)
+            self._end(f"{details}error on rank {self._rank}: {message}", SECONDS_TO_SPREAD)
         self._end_after_other()
 
     def _watch(self) -> None:
@@ -60,7 +64,8 @@ class FailureWatch:
         reason = self._store.get(_MESSAGE).decode()
         self._end(f"rank {self._rank} ends, as {reason}", 2 * SECONDS_TO_SPREAD)
 
-    def _end(self, line: str, seconds: float) -> None:
-        print(line, file=sys.stderr, flush=True)
-        time.sleep(seconds)
-        os._exit(1)
+    def _end(self, text: str, seconds: float) -> None:
+        with self._ending:  # never given back: one thread ends the process
+            print(text, file=sys.stderr, flush=True)
+            time.sleep(seconds)
+            os._exit(1)

@@ -79,12 +79,6 @@ class Trainer:
         # Data.
         self.train_data = self._open(config.train_input_path)
         self.eval_data = self._open(config.eval_input_path) if config.eval_input_path else None
-        if self.train_data.num_sessions < self.world_size:
-            raise ConfigError(
-                f"{self.train_data.path}: there must be at least as many sessions as ranks, but "
-                f"got: {self.train_data.num_sessions} sessions for {self.world_size} ranks; "
-                f"start fewer ranks"
-            )
         self.state = TrainState(
             global_step=0,
             epoch=0,
