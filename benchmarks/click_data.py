@@ -57,7 +57,13 @@ def _write_file(path: Path, number: int, seed: int) -> fmt.DataFile:
     if number < DISTINCT_FILES:
         lengths = _session_lengths(np.random.default_rng([seed, number]))
         table = _rows(lengths, np.random.default_rng([seed, number, 1]))
-        pq.write_table(table, path / name, row_group_size=ROW_GROUP_ROWS, max_rows_per_page=PAGE_ROWS, compression="zstd")
+        pq.write_table(
+            table,
+            path / name,
+            row_group_size=ROW_GROUP_ROWS,
+            max_rows_per_page=PAGE_ROWS,
+            compression="zstd",
+        )
         index = {
             fmt.ROW_START: pa.array(np.cumsum(lengths) - lengths, pa.int64()),
             fmt.NUM_ROWS: pa.array(lengths, pa.int32()),

@@ -235,6 +235,8 @@ def batch_size(sessions: Sessions, plan: EpochPlan) -> int:
     A session longer than lane_rows is a share of its own. The sessions given must be no more than
     lane_rows * num_lanes rows, each counted as at most lane_rows.
     """
+    if plan.num_lanes == 1:
+        return len(sessions)
     capped = np.minimum(sessions.num_rows, plan.lane_rows)
     ends = np.cumsum(capped)  # [S]
 
@@ -259,6 +261,8 @@ def share_bounds(num_rows: Int64Array, world_size: int) -> list[int]:
     A session longer than the others' longest share is a share of its own. Shares at the end may be
     empty.
     """
+    if world_size == 1:
+        return [0, len(num_rows)]
     starts = _starts(num_rows)
     low, high = 1, max(int(starts[-1]), 1)
     while low < high:
