@@ -1,6 +1,6 @@
 """Rows per second of the reader, against bare Parquet decoding of the same columns.
 
-    python benchmarks/bench_reader.py --output_path benchmarks/results/reader-cpu.json
+    python -m benchmarks.bench_reader --output_path benchmarks/results/reader-cpu.json
 
 16 id columns and a label, zstd, sessions of 10 rows in the mean, batches of 8,192 rows, 1 process.
 Each measurement is a process of its own; the cases take turns. Before anything is timed, the sums
@@ -9,7 +9,6 @@ of all columns must be those of the bare decoding.
     bare        ParquetFile.iter_batches(8192), files one after the other, PyArrow's own threads
     stored      SessionLoader in stored order: whole sessions, checked ids, KeyedJaggedTensor
     shuffled    SessionLoader with shuffle
-    torcheasyrec  its reader and parser, from a checkout of its sources: --torcheasyrec PATH
 """
 
 import argparse
@@ -32,7 +31,6 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.click_data import ID_COLUMNS, NUM_IDS, write_click_data
-from trainer.batch import SessionBatch
 from trainer.encode import ColumnSpec
 from trainer.features import IdFeature
 from trainer.loader import SessionLoader
@@ -56,8 +54,8 @@ def column_spec() -> ColumnSpec:
     return ColumnSpec(tuple(features), (task,))
 
 
-def batches(case: str, path: Path, workers: int) -> Iterator[pa.RecordBatch | SessionBatch]:
-    """All batches of an epoch."""
+def batches(case: str, path: Path, workers: int) -> Iterator[Any]:
+    """All batches of an epoch: record batches of "bare", else SessionBatches."""
     if case == "bare":
         for file in sorted(path.glob("part-*.parquet")):
             yield from pq.ParquetFile(file).iter_batches(BATCH_SIZE, columns=COLUMNS)
@@ -113,8 +111,6 @@ def in_process(case: str, path: Path, options: argparse.Namespace, rows: int) ->
     """`measure` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.bench_reader", "--case", case]
     command += ["--data_path", str(path), "--rows", str(rows), "--workers", str(options.workers)]
-    if options.torcheasyrec:
-        command += ["--torcheasyrec", options.torcheasyrec]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{case} failed: {done.stderr[-2000:]}")
@@ -123,10 +119,9 @@ def in_process(case: str, path: Path, options: argparse.Namespace, rows: int) ->
 
 def compare(path: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Every case in turn, `repeats` times: percentiles over the repeats."""
-    cases = [*CASES, "torcheasyrec"] if options.torcheasyrec else list(CASES)
-    runs: dict[str, list[dict[str, Any]]] = {case: [] for case in cases}
+    runs: dict[str, list[dict[str, Any]]] = {case: [] for case in CASES}
     for _ in range(options.repeats):
-        for case in cases:
+        for case in CASES:
             runs[case].append(in_process(case, path, options, options.rows))
             print(f"{case:14s} {runs[case][-1]['rows_per_second']:12,.0f} rows/s", flush=True)
     found = {}
@@ -176,7 +171,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000]
     )
-    parser.add_argument("--torcheasyrec", help="folder of its sources, protos compiled")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--data_path", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -186,12 +180,6 @@ def main() -> None:
     """Measure all cases, print them, write them."""
     options = parse_args()
     if options.case:
-        if options.case == "torcheasyrec":
-            sys.path.insert(0, options.torcheasyrec)
-            from benchmarks.torcheasyrec_reader import measure_torcheasyrec
-
-            print(json.dumps(measure_torcheasyrec(options.data_path, BATCH_SIZE)))
-            return
         print(json.dumps(measure(options.case, options.data_path, options.workers, options.rows)))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +187,7 @@ def main() -> None:
         check_sums(path, options.workers)
         cases = compare(path, options)
         results = {
-            "command": " ".join(["python", *sys.argv]),
+            "command": " ".join(["python -m benchmarks.bench_reader", *sys.argv[1:]]),
             "date": date.today().isoformat(),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
             "load_average": os.getloadavg(),

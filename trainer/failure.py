@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 import torch.distributed as dist
 
@@ -24,7 +25,8 @@ class FailureWatch:
     """
 
     def __init__(self, store: dist.Store, rank: int) -> None:
-        self._store, self._rank = store.clone(), rank
+        connection: Any = store  # PyTorch's type hints lack `clone`
+        self._store, self._rank = connection.clone(), rank
         self._is_done = threading.Event()
         self._ending = threading.Lock()
         threading.Thread(target=self._watch, name="failure-watch", daemon=True).start()

@@ -110,14 +110,14 @@ class SessionLoader:
         begun: list[Part] = []  # of the batch that reaches into the next window
         with closing(windows):
             for window in windows:
-                for share, part in window:
+                while window:  # emptied, so that no more is held than what is to come
+                    share, part = window.pop(0)
                     begun.append(part)
                     if part.is_end:
                         batch = self._to_batch(share, begun)
-                        begun = []
+                        part, begun = None, []
                         yield batch.pin_memory() if self.pin_memory else batch
-                begun = [each.copied() for each in begun]
-                del window, part  # what was read is free while the next window is waited for
+                begun, part = [each.copied() for each in begun], None
 
     def _to_batch(self, share: Share, parts: list[Part]) -> SessionBatch:
         rows = Rows.concat([piece for part in parts for piece in part.rows] or [self._empty])
