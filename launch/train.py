@@ -10,17 +10,19 @@ import argparse
 import logging
 import os
 import sys
-import time
+import traceback
 import warnings
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from trainer.config import edit_config, load_config
+from trainer.failure import FailureWatch
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.trainer import Trainer
 
-SECONDS_FOR_THE_FIRST_RANK = 10
+USER_ERRORS = (ValueError, FloatingPointError, OSError)  # whose message says it all
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -29,11 +31,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pipeline_config_path", required=True, help="protobuf text config")
-    parser.add_argument("--train_input_path", help="dataset folder; overrides the config's")
-    parser.add_argument("--eval_input_path", help="dataset folder; overrides the config's")
+    parser.add_argument(
+        "--train_input_path",
+        help="dataset folder or URL; several as one: separated by commas, or with wildcards; "
+        "overrides the config's",
+    )
+    parser.add_argument("--eval_input_path", help="likewise")
     parser.add_argument("--model_dir", help="where checkpoints and the report go; overrides")
     parser.add_argument(
         "--continue_train", action="store_true", help="go on from model_dir's newest checkpoint"
+    )
+    parser.add_argument(
+        "--on_changed_data",
+        choices=("error", "fresh_epoch"),
+        default="error",
+        help="if the data is not the checkpoint's: stop, or start an epoch on it",
     )
     parser.add_argument(
         "--edit_config_json", help='overrides, for instance {"train_config.num_epochs": 2}'
@@ -52,47 +64,40 @@ def read_config(args: argparse.Namespace) -> EasyRecConfig:
     return config
 
 
-def start_process_group() -> torch.device:
-    """Join the ranks that torchrun started (or be the only one); returns this rank's device."""
+def start_process_group() -> tuple[torch.device, FailureWatch]:
+    """Join the ranks that torchrun started, or be the only one.
+
+    Returns this rank's device and the watch over the others.
+    """
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, rank, world_size = dist.HashStore(), 0, 1
     if "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    return device
+        store, rank, world_size = next(rendezvous("env://"))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    return device, FailureWatch(store, rank)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run; returns the exit status. A failure ends the process, and all other ranks."""
     args = parse_args(argv)
     # TorchRec and the torch underneath it warn of each other at every start.
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
-    device = start_process_group()
-    trainer = None
+    device, watch = start_process_group()
     try:
-        trainer = Trainer(read_config(args), device, args.continue_train)
+        trainer = Trainer(read_config(args), device, args.continue_train, args.on_changed_data)
         trainer.train_and_evaluate()
-    except (ValueError, FloatingPointError, OSError) as error:
-        _tell(error, is_setup=trainer is None)
-        os._exit(1)  # other ranks may wait in a collective: torchrun ends them when this one goes
+    except USER_ERRORS as error:
+        watch.fail(str(error))
+    except Exception as error:  # ours, or a library's: where it was matters too
+        watch.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+    watch.stop()
     dist.destroy_process_group()
     return 0
-
-
-def _tell(error: Exception, is_setup: bool) -> None:
-    """Print the error of this rank.
-
-    A fault of the set-up is mostly every rank's: the first of a host says it and ends, and torchrun
-    ends the others while they wait here. Whoever is still there after that has a fault of its own.
-    """
-    if is_setup and os.environ.get("LOCAL_RANK", "0") != "0":
-        time.sleep(SECONDS_FOR_THE_FIRST_RANK)
-    print(f"error on rank {dist.get_rank()}: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,36 +167,74 @@ class SessionIndex:
         return len(self.num_rows)
 
 
-def read_manifest(path: str | Path) -> Manifest:
+class Folder(Protocol):
+    """What is read of a dataset folder, wherever it lies; `name` is a path inside it."""
+
+    def exists(self, name: str = "") -> bool:
+        """Whether there is a file or folder of that name, or the folder itself."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises FileNotFoundError."""
+        ...
+
+    def read_bytes(self, name: str) -> bytes:
+        """What a file holds. Raises OSError."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A folder on this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def exists(self, name: str = "") -> bool:
+        """Whether there is a file or folder of that name, or the folder itself."""
+        return (self.path / name).exists()
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises FileNotFoundError."""
+        return (self.path / name).stat().st_size
+
+    def read_bytes(self, name: str) -> bytes:
+        """What a file holds. Raises OSError."""
+        return (self.path / name).read_bytes()
+
+
+def read_manifest(path: str | Path | Folder) -> Manifest:
     """Read the manifest of the dataset folder `path` and check it against the files there.
 
     Raises:
         DatasetError: no such folder; no manifest; a manifest of another version, damaged, or of
             zero rows; a listed file that is missing or has another size than the job wrote.
     """
-    folder = Path(path)
-    if not folder.is_dir():
+    folder = LocalFolder(Path(path)) if isinstance(path, str | Path) else path
+    if not folder.exists():
         raise DatasetError(f"dataset must be a folder, but there is none at {str(folder)!r}")
-    source = folder / MANIFEST_NAME
-    if not source.is_file():
+    if not folder.exists(MANIFEST_NAME):
         raise DatasetError(
             f"dataset {str(folder)!r} has no {MANIFEST_NAME}: unfinished or not a session dataset; "
             "run preprocessing/jrc_sort.py to write one"
         )
+    source = f"{folder}/{MANIFEST_NAME}"
     try:
-        text = source.read_text(encoding="utf-8")
+        text = folder.read_bytes(MANIFEST_NAME).decode()
     except UnicodeDecodeError as error:
-        raise _damaged(str(source), f"it is not UTF-8 ({error})") from None
-    manifest = Manifest.from_json(text, str(source))
+        raise _damaged(source, f"it is not UTF-8 ({error})") from None
+    manifest = Manifest.from_json(text, source)
     if manifest.statistics.rows == 0:
         raise DatasetError(f"dataset must have at least one row, but {str(folder)!r} is empty")
     for file in manifest.files:
-        size = _file_size(folder / file.name)
+        size = _file_size(folder, file.name)
         if size != file.bytes:
             raise _damaged(
-                str(folder / file.name), f"it must have {file.bytes} bytes, but has {size}"
+                f"{folder}/{file.name}", f"it must have {file.bytes} bytes, but has {size}"
             )
-        _file_size(folder / INDEX_FOLDER / file.name)
+        _file_size(folder, f"{INDEX_FOLDER}/{file.name}")
     return manifest
 
 
@@ -204,7 +242,31 @@ def read_session_index(path: str | Path, manifest: Manifest) -> SessionIndex:
     """Read the session index of the dataset folder `path`, files in the manifest's order.
 
     Raises:
-        DatasetError: an index file is unreadable, or its sessions do not cover the rows of its
+        DatasetError: as `read_index_file`.
+    """
+    import numpy as np
+
+    folder = Path(path) / INDEX_FOLDER
+    parts = [
+        read_index_file(folder / file.name, file, str(folder / file.name))
+        for file in manifest.files
+    ]
+    sessions = [len(num_rows) for _, num_rows in parts]
+    file_index = np.repeat(np.arange(len(sessions), dtype=np.int32), sessions)
+    row_start, num_rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return SessionIndex(file_index, row_start, num_rows)
+
+
+def read_index_file(opened: Any, file: DataFile, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """The sessions of one data file: row_start int64 [S] and num_rows int32 [S].
+
+    Args:
+        opened: its index file: a path, or a file as PyArrow opens it.
+        file: what the manifest says of it.
+        source: its place, for messages.
+
+    Raises:
+        DatasetError: the index file is unreadable, or its sessions do not cover the rows of its
             data file exactly.
     """
     import numpy as np
@@ -212,23 +274,13 @@ def read_session_index(path: str | Path, manifest: Manifest) -> SessionIndex:
     import pyarrow.parquet as pq
 
     schema = pa.schema([(ROW_START, pa.int64()), (NUM_ROWS, pa.int32())])
-    starts, counts, sessions = [], [], []
-    for file in manifest.files:
-        source = Path(path) / INDEX_FOLDER / file.name
-        try:
-            table = (
-                pq.ParquetFile(source).read(columns=schema.names).select(schema.names).cast(schema)
-            )
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise _damaged(str(source), f"it is not an index file ({error})") from None
-        row_start = table[ROW_START].to_numpy()
-        num_rows = table[NUM_ROWS].to_numpy()
-        _check_cover(np.asarray(row_start), np.asarray(num_rows), file, str(source))
-        starts.append(row_start)
-        counts.append(num_rows)
-        sessions.append(len(num_rows))
-    file_index = np.repeat(np.arange(len(sessions), dtype=np.int32), sessions)
-    return SessionIndex(file_index, np.concatenate(starts), np.concatenate(counts))
+    try:
+        table = pq.ParquetFile(opened).read(columns=schema.names).select(schema.names).cast(schema)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise _damaged(source, f"it is not an index file ({error})") from None
+    row_start, num_rows = (np.asarray(table[name].to_numpy()) for name in schema.names)
+    _check_cover(row_start, num_rows, file, source)
+    return row_start, num_rows
 
 
 def _check_cover(row_start: np.ndarray, num_rows: np.ndarray, file: DataFile, source: str) -> None:
@@ -243,11 +295,11 @@ def _check_cover(row_start: np.ndarray, num_rows: np.ndarray, file: DataFile, so
         )
 
 
-def _file_size(path: Path) -> int:
+def _file_size(folder: Folder, name: str) -> int:
     try:
-        return path.stat().st_size
+        return folder.size(name)
     except FileNotFoundError:
-        raise _damaged(str(path), "the manifest lists it, but it is missing") from None
+        raise _damaged(f"{folder}/{name}", "the manifest lists it, but it is missing") from None
 
 
 def _damaged(source: str, reason: str) -> DatasetError:

@@ -154,8 +154,9 @@ def test_encoded_data_takes_ids_as_they_are(table):
         }
     )
     spec = ColumnSpec(tuple(used_features(config)), tuple(parse_tasks(config)))
-    values, _ = encode_rows(table, spec).ids["item_id"]
-    assert values.tolist() == table["item_id"].to_pylist()
+    rows = encode_rows(table, spec)
+    assert rows.names == ("item_id",)
+    assert rows.scalars[0].tolist() == table["item_id"].to_pylist()
 
 
 def test_list_widths_of_raw_features_are_checked(table):

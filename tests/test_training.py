@@ -118,16 +118,41 @@ def test_resume_is_exact_with_dropout_and_batch_norm_at_any_step(folder):
     assert resumed["history"][-1]["losses"] == whole["history"][-1]["losses"]
 
 
-def test_resume_on_one_rank_follows_the_same_global_batches(folder, whole, stopped):
-    shutil.copytree(stopped, folder / "fewer")
-    done = train(folder, "fewer", 1, "--continue_train")
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_resume_on_other_ranks_follows_the_same_global_batches(folder, whole, stopped, ranks):
+    model = f"resumed-on-{ranks}"
+    shutil.copytree(stopped, folder / model)
+    done = train(folder, model, ranks, "--continue_train")
     assert done.returncode == 0, done.stderr
-    fewer = report(folder, "fewer")
-    assert fewer["global_step"] == whole["global_step"]
-    for mine, theirs in zip(fewer["history"], whole["history"], strict=True):
+    other = report(folder, model)
+    assert other["global_step"] == whole["global_step"]
+    for mine, theirs in zip(other["history"], whole["history"], strict=True):
         assert mine["losses"] == pytest.approx(theirs["losses"], rel=1e-3)
     for task, metrics in whole["metrics"].items():
-        assert fewer["metrics"][task] == pytest.approx(metrics, rel=1e-3)
+        assert other["metrics"][task] == pytest.approx(metrics, rel=1e-3)
+
+
+def test_changed_data_can_start_a_fresh_epoch(folder, stopped):
+    shutil.copytree(stopped, folder / "next_day")
+    write_dataset(folder / "day_2", click_table(80, seed=2))
+    flags = ["--continue_train", "--on_changed_data=fresh_epoch"]
+    done = train(folder, "next_day", 2, *flags, data="day_2", train_config__num_epochs=1)
+    assert done.returncode == 0, done.stderr
+    history = report(folder, "next_day")["history"]
+    assert [entry["step"] for entry in history][:2] == [STOP_AT // 2, STOP_AT]
+    fresh = train(folder, "day_2_alone", 2, data="day_2", train_config__num_epochs=1)
+    assert fresh.returncode == 0, fresh.stderr
+    steps = report(folder, "day_2_alone")["global_step"]
+    assert report(folder, "next_day")["global_step"] == STOP_AT + steps
+
+
+def test_days_train_as_one_dataset(folder):
+    for day in (1, 2):
+        write_dataset(folder / f"days/{day}", click_table(40, seed=day))
+    done = train(folder, "days_model", 2, data="days/*", train_config__num_steps=1)
+    assert done.returncode == 0, done.stderr
+    rows = sum(click_table(40, seed=day).num_rows for day in (1, 2))
+    assert report(folder, "days_model")["train_rows"] == rows
 
 
 def test_a_model_dir_with_checkpoints_is_not_mixed_up(folder, whole):
@@ -142,6 +167,7 @@ def test_a_checkpoint_does_not_continue_on_other_data_or_batches(folder, stopped
     done = train(folder, "stopped", 1, "--continue_train", data="other")
     assert done.returncode == 1
     assert "dataset_fingerprint must be as in the checkpoint" in done.stderr
+    assert "start an epoch on this one with --on_changed_data=fresh_epoch" in done.stderr
     done = train(folder, "stopped", 1, "--continue_train", data_config__batch_size=50)
     assert "batch_size must be as in the checkpoint, 48, but is: 50" in done.stderr
     done = train(folder, "stopped", 1, "--continue_train", data_config__shuffle=False)
@@ -185,12 +211,12 @@ def test_regression_and_three_classes_train_and_report(folder):
     assert metrics["cvr"]["softmax_cross_entropy"] < 2.9  # ln 20 = 3.0 without learning
 
 
-def test_more_ranks_than_sessions_ends_with_a_clear_error(folder):
+def test_ranks_without_a_session_train_along(folder):
     write_dataset(folder / "single", click_table(150, seed=1).slice(0, 1), num_files=1)
-    done = train(folder, "none", 2, data="single")
-    assert done.returncode != 0
-    assert "at least as many sessions as ranks, but got: 1 sessions for 2 ranks" in done.stderr
-    assert done.stderr.count("error on rank") == 1
+    alone, two = (train(folder, f"single-{n}", n, data="single") for n in (1, 2))
+    assert (alone.returncode, two.returncode) == (0, 0), alone.stderr + two.stderr
+    for task, metrics in report(folder, "single-1")["metrics"].items():
+        assert report(folder, "single-2")["metrics"][task] == pytest.approx(metrics, rel=1e-4)
 
 
 def test_a_fault_of_one_rank_alone_is_told_too(folder):

@@ -11,20 +11,26 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
+from trainer.plan import Place
+
 
 @dataclass(frozen=True)
 class Cursor:
-    """A batch's own place in the plan."""
+    """A batch's own place in the plan, and that of the next one."""
 
     epoch: int
-    step: int
-    num_steps: int
+    place: Place
+    next_place: Place
+    is_last: bool
 
-    def after(self) -> tuple[int, int]:
-        """Epoch and step at which training goes on once this batch is done."""
-        if self.step + 1 == self.num_steps:
-            return self.epoch + 1, 0
-        return self.epoch, self.step + 1
+    @property
+    def step(self) -> int:
+        """Global batches of the epoch before this one."""
+        return self.place.step
+
+    def after(self) -> tuple[int, Place]:
+        """Epoch and place at which training goes on once this batch is done."""
+        return (self.epoch + 1, Place()) if self.is_last else (self.epoch, self.next_place)
 
 
 @dataclass

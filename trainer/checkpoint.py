@@ -1,8 +1,7 @@
 """Checkpoints: `model.ckpt-STEP/`, written under a temporary name and renamed when complete.
 
 Model and optimizer state go through torch.distributed.checkpoint, each rank writing its shards;
-`train_state.json` is written last and marks a checkpoint as complete. Any world size that divides
-the plan's lanes can load it.
+`train_state.json` is written last and marks a checkpoint as complete. Any world size can load it.
 """
 
 import json
@@ -18,6 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torchrec.optim.keyed import CombinedOptimizer
 
 from trainer.config import ConfigError
+from trainer.plan import Place
 
 STATE_FILE = "train_state.json"
 HISTORY_FILE = "history.json"
@@ -26,17 +26,26 @@ PREFIX = "model.ckpt-"
 
 @dataclass(frozen=True)
 class TrainState:
-    """Where training stands: the next batch is step `step` of `epoch` in the plan of the rest."""
+    """Where training stands: the next batch is the one of `epoch` that starts at `place`.
+
+    The global batches depend on dataset_fingerprint, seed, shuffle, drop_remainder,
+    global_batch_rows and num_lanes (ranks when training began) alone, not on the ranks that go on.
+    """
 
     global_step: int
     epoch: int
-    step: int
+    place: Place
     seed: int
-    batch_size: int
+    global_batch_rows: int
     num_lanes: int
     shuffle: bool
     drop_remainder: bool
     dataset_fingerprint: str
+
+    @property
+    def batch_size(self) -> int:
+        """Most rows of a rank's batch when training began."""
+        return self.global_batch_rows // self.num_lanes
 
 
 def save_checkpoint(
@@ -72,8 +81,15 @@ def save_checkpoint(
 
 
 def read_state(path: Path) -> tuple[TrainState, list[dict[str, Any]]]:
-    """Where training stood, and its logged history."""
-    state = TrainState(**json.loads((path / STATE_FILE).read_text()))
+    """Where training stood, and its logged history. Raises ConfigError for another release's."""
+    fields = json.loads((path / STATE_FILE).read_text())
+    try:
+        state = TrainState(**{**fields, "place": Place(**fields["place"])})
+    except (KeyError, TypeError):
+        raise ConfigError(
+            f"{path} must be of this release, but {STATE_FILE} has: {', '.join(sorted(fields))}; "
+            f"train on with the release that wrote it, or start anew in another --model_dir"
+        ) from None
     return state, json.loads((path / HISTORY_FILE).read_text())
 
 

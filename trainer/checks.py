@@ -194,8 +194,8 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
         ConfigError: a column is missing, has a wrong type, or is not the session column.
         DataError: a label or an id is out of its range.
     """
-    types = {column.name: column.type for column in dataset.manifest.schema}
-    where = str(dataset.path)
+    types = {column.name: column.type for column in dataset.schema}
+    where = dataset.path
     for feature in used_features(config):
         allowed = _NUMBERS
         if isinstance(feature, IdFeature):
@@ -244,10 +244,10 @@ def _no_column(name: str, role: str, types: dict[str, str], where: str) -> Confi
 
 
 def _check_sessions(task: Task, dataset: SessionDataset, types: dict[str, str]) -> None:
-    laid_out_by = dataset.manifest.session_columns
+    laid_out_by = dataset.session_columns
     for name in task.session_names:
         if name not in types:
-            raise _no_column(name, f"session_name of task `{task.name}`", types, str(dataset.path))
+            raise _no_column(name, f"session_name of task `{task.name}`", types, dataset.path)
         if (name,) != tuple(laid_out_by):
             raise ConfigError(
                 f"task `{task.name}`: session_name must be the session column of "
@@ -257,7 +257,7 @@ def _check_sessions(task: Task, dataset: SessionDataset, types: dict[str, str]) 
 
 
 def _check_label_range(task: Task, dataset: SessionDataset) -> None:
-    known = dataset.ranges.get(task.label)
+    known = dataset.range_of(task.label)
     if known is None:
         return
     if known.num_nulls:

@@ -4,19 +4,19 @@ Each function takes a whole chunk of rows (N rows) at once, with no Python per r
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.features import Feature, IdFeature, RawFeature
+from trainer.hashing import hash_integers, hash_strings
+from trainer.plan import Int64Array, ranges
 from trainer.tasks import Task
-
-HASH_SEED = 42  # Spark's xxhash64, so that the preprocessing job can hash alike
 
 
 class DataError(ValueError):
@@ -57,116 +57,208 @@ class ColumnSpec:
         return sorted({t.space_indicator for t in self.tasks if t.space_indicator} - labels)
 
     @property
+    def column_keys(self) -> list[tuple[str, str]]:
+        """What a batch holds besides features: its attribute, and the name of the column."""
+        labels = list(dict.fromkeys(task.label for task in self.tasks)) + self.indicator_labels
+        named = {"labels": labels, "weights": self.weight_columns, "groups": self.group_columns}
+        return [(kind, name) for kind, names in named.items() for name in names]
+
+    @property
     def columns(self) -> list[str]:
         """Every column to read, once."""
         names = [feature.column for feature in self.features]
-        names += [task.label for task in self.tasks] + self.indicator_labels
-        return list(dict.fromkeys(names + self.weight_columns + self.group_columns))
+        return list(dict.fromkeys(names + [name for _, name in self.column_keys]))
 
 
-@dataclass
+@dataclass(slots=True)
 class Rows:
-    """N encoded rows.
+    """N encoded rows, in NumPy, whose views of many small runs of rows cost little.
 
-    `ids` holds values and, unless every row has exactly one, their offsets int64 [N + 1].
+    names: of the K features with one id a row; then of those with lists.
+    scalars: their ids, int64 [K, N].
+    has_id: bool [K, N], where a row without an id has False; None if all have one.
+    lists: per feature with lists, the ids of all rows, int64 [T], and of each row how many, [N].
+    dense: raw features side by side, float32 [N, D].
+    columns: [N] each, as ColumnSpec.column_keys names them: labels, weights, groups.
     """
 
-    num_rows: int
-    ids: dict[str, tuple[Tensor, Tensor | None]]
-    dense: Tensor
-    labels: dict[str, Tensor]
-    weights: dict[str, Tensor]
-    groups: dict[str, Tensor]
+    names: tuple[str, ...]
+    scalars: NDArray[np.int64]
+    has_id: NDArray[np.bool_] | None
+    lists: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    dense: NDArray[np.float32]
+    columns: list[NDArray]
 
-    def slice(self, start: int, stop: int) -> "Rows":
-        """Rows [start, stop), without a copy."""
-        ids = {}
-        for name, (values, offsets) in self.ids.items():
-            if offsets is None:
-                ids[name] = (values[start:stop], None)
-            else:
-                first, last = int(offsets[start]), int(offsets[stop])
-                ids[name] = (values[first:last], offsets[start : stop + 1] - first)
-        cut = slice(start, stop)
-        return Rows(
-            num_rows=stop - start,
-            ids=ids,
-            dense=self.dense[cut],
-            labels={key: value[cut] for key, value in self.labels.items()},
-            weights={key: value[cut] for key, value in self.weights.items()},
-            groups={key: value[cut] for key, value in self.groups.items()},
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return len(self.dense)
+
+    def split(self, sizes: Int64Array) -> list["Rows"]:
+        """Runs of rows of those sizes, one after the other, without a copy."""
+        ends = np.cumsum(sizes)
+        lists = []
+        for values, lengths in self.lists:
+            value_ends = np.concatenate([[0], np.cumsum(lengths)])[ends]
+            lists.append((np.split(values, value_ends[:-1]), np.split(lengths, ends[:-1])))
+        return [
+            Rows(
+                names=self.names,
+                scalars=self.scalars[:, start:stop],
+                has_id=None if self.has_id is None else self.has_id[:, start:stop],
+                lists=[(values[i], lengths[i]) for values, lengths in lists],
+                dense=self.dense[start:stop],
+                columns=[each[start:stop] for each in self.columns],
+            )
+            for i, (start, stop) in enumerate(pairwise([0, *ends.tolist()]))
+        ]
+
+    @classmethod
+    def concat(cls, parts: list["Rows"]) -> "Rows":
+        """One after the other, copied; at least one."""
+        lists = [zip(*each, strict=True) for each in zip(*(p.lists for p in parts), strict=True)]
+        return cls(
+            names=parts[0].names,
+            scalars=np.concatenate([part.scalars for part in parts], axis=1),
+            has_id=_concat_masks(parts),
+            lists=[(np.concatenate(ids), np.concatenate(lengths)) for ids, lengths in lists],
+            dense=np.concatenate([part.dense for part in parts]),
+            columns=[
+                np.concatenate(each) for each in zip(*(p.columns for p in parts), strict=True)
+            ],
         )
 
 
-def encode_rows(table: pa.Table, spec: ColumnSpec) -> Rows:
-    """Encode all columns of a chunk. Raises DataError for values that break a rule."""
-    ids = {f.name: encode_ids(table.column(f.column), f) for f in spec.id_features}
-    dense = [encode_raw(table.column(f.column), f) for f in spec.raw_features]
-    labels = {task.label: encode_label(table.column(task.label), task) for task in spec.tasks}
-    for name in spec.indicator_labels:
-        labels[name] = encode_number(table.column(name), name)
+def _concat_masks(parts: list[Rows]) -> NDArray[np.bool_] | None:
+    if all(part.has_id is None for part in parts):
+        return None
+    masks = [np.ones(p.scalars.shape, dtype=bool) if p.has_id is None else p.has_id for p in parts]
+    return np.concatenate(masks, axis=1)
+
+
+def encode_rows(table: pa.Table, spec: ColumnSpec, rows: Tensor | None = None) -> Rows:
+    """Encode some rows of a table, int32 [N] in any order, or all of them.
+
+    Raises:
+        DataError: a value of the table, chosen or not, breaks a rule of the config.
+    """
+    rows = torch.arange(table.num_rows, dtype=torch.int32) if rows is None else rows
+    scalars = [f for f in spec.id_features if not is_list(table.schema.field(f.column).type)]
+    lists = [f for f in spec.id_features if is_list(table.schema.field(f.column).type)]
+    ids, has_id = _encode_scalars(table, scalars, rows)
+    widths = [feature.dim for feature in spec.raw_features]
+    dense = torch.from_numpy(pooled_array((len(rows), sum(widths)), np.float32))
+    for feature, target in zip(spec.raw_features, dense.split(widths, dim=1), strict=True):
+        target.copy_(encode_raw(table.column(feature.column), feature).index_select(0, rows))
     return Rows(
-        num_rows=table.num_rows,
-        ids=ids,
-        dense=torch.cat(dense, dim=1) if dense else torch.empty(table.num_rows, 0),
-        labels=labels,
-        weights={name: _encode_weight(table.column(name), name) for name in spec.weight_columns},
-        groups={name: encode_group(table.column(name)) for name in spec.group_columns},
+        names=tuple(feature.name for feature in scalars + lists),
+        scalars=ids.numpy(),
+        has_id=None if has_id is None else has_id.numpy(),
+        lists=[_take_lists(*encode_lists(table.column(f.column), f), rows) for f in lists],
+        dense=dense.numpy(),
+        columns=[values.index_select(0, rows).numpy() for values in _encode_columns(table, spec)],
     )
+
+
+def _encode_scalars(
+    table: pa.Table, features: list[IdFeature], rows: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """`scalars` and `has_id` of some rows."""
+    ids = torch.from_numpy(pooled_array((len(features), len(rows)), np.int64))
+    masks: dict[int, Tensor] = {}
+    for number, feature in enumerate(features):
+        values, mask = encode_scalar_ids(table.column(feature.column), feature)
+        if values.dtype == torch.int64:
+            torch.index_select(values, 0, rows, out=ids[number])
+        else:
+            ids[number] = values.index_select(0, rows)
+        if mask is not None:
+            masks[number] = mask[rows]
+    if not masks:
+        return ids, None
+    has_id = torch.ones_like(ids, dtype=torch.bool)
+    for number, mask in masks.items():
+        has_id[number] = mask
+    return ids, has_id
+
+
+def _take_lists(
+    values: Tensor, offsets: Tensor, rows: Tensor
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    starts, lengths = offsets[rows].numpy(), offsets.diff()[rows].numpy()
+    chosen = torch.from_numpy(ranges(starts, lengths))
+    return values.index_select(0, chosen).numpy(), lengths
+
+
+def _encode_columns(table: pa.Table, spec: ColumnSpec) -> list[Tensor]:
+    """In the order of ColumnSpec.column_keys."""
+    task_of = {task.label: task for task in spec.tasks}
+    found = []
+    for kind, name in spec.column_keys:
+        column = table.column(name)
+        if kind == "labels" and name in task_of:
+            found.append(encode_label(column, task_of[name]))
+        elif kind == "groups":
+            found.append(encode_group(column))
+        else:
+            found.append(
+                _encode_weight(column, name) if kind == "weights" else encode_number(column, name)
+            )
+    return found
 
 
 # ------------------------------------------------------------------ features
 
 
-def encode_ids(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, Tensor | None]:
-    """Ids in [0, num_embeddings) and, unless each row has one, offsets; a null row has no id."""
-    array = _one_array(column)
-    lengths = None
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        lengths = pc.fill_null(pc.list_value_length(array), 0)
-        array = pc.list_flatten(array)
-        if array.null_count:
-            raise DataError(f"column `{feature.column}` must have no null inside its lists")
-    elif array.null_count:
-        lengths = pc.cast(pc.is_valid(array), pa.int64())
-        array = pc.drop_null(array)
-    values = hash_ids(array, feature.num_embeddings) if feature.is_hashed else _integers(array)
-    if len(values) and not feature.is_hashed:
-        low, high = int(values.min()), int(values.max())
+def encode_scalar_ids(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, Tensor | None]:
+    """Ids, integers [N], and which rows have one, bool [N]; None if all have."""
+    array = one_array(column)
+    if not array.null_count:
+        return _ids(array, feature), None
+    mask = view(pc.cast(pc.is_valid(array), pa.uint8())).bool()
+    ids = torch.zeros(len(array), dtype=torch.int64)
+    ids[mask] = _ids(pc.drop_null(array), feature).long()
+    return ids, mask
+
+
+def encode_lists(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, Tensor]:
+    """Ids of all rows, int64 [T], and offsets into them, int64 [N + 1]; a null row has none."""
+    array = one_array(column)
+    lengths = view(pc.cast(pc.fill_null(pc.list_value_length(array), 0), pa.int64()))
+    flat = pc.list_flatten(array)
+    if flat.null_count:
+        raise DataError(f"column `{feature.column}` must have no null inside its lists")
+    return _ids(flat, feature).long(), torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+
+
+def _ids(array: pa.Array, feature: IdFeature) -> Tensor:
+    """Ids in [0, num_embeddings) of an array without nulls."""
+    if feature.is_hashed:
+        return torch.from_numpy(hash_ids(array, feature.num_embeddings))
+    values = view(array)
+    if len(values):
+        low, high = (int(each) for each in values.aminmax())
         if low < 0 or high >= feature.num_embeddings:
             raise DataError(
                 f"id_feature `{feature.name}`: values of column `{feature.column}` must be in "
                 f"[0, {feature.num_embeddings}), but got: {low if low < 0 else high}; raise "
                 f"num_buckets, or hash the ids (hash_bucket_size with fg_mode: FG_NORMAL)"
             )
-    if lengths is None:
-        return _tensor(values), None
-    return _tensor(values), _tensor(np.concatenate([[0], np.cumsum(_integers(lengths))]))
+    return values
 
 
 def hash_ids(array: pa.Array, num_buckets: int) -> NDArray[np.int64]:
-    """xxhash64 modulo num_buckets, as Spark's `pmod(xxhash64(column), num_buckets)`.
-
-    Integers hash as 8 little-endian bytes (Spark's bigint), strings as UTF-8.
-    """
+    """xxhash64 modulo num_buckets, as Spark's `pmod(xxhash64(column), num_buckets)`."""
+    if pa.types.is_integer(array.type):
+        return hash_integers(_integers(array)) % num_buckets
     encoded = array.dictionary_encode()
-    return (_xxhash64(encoded.dictionary) % num_buckets)[_integers(encoded.indices)]
-
-
-def _xxhash64(distinct: pa.Array) -> NDArray[np.int64]:
-    """Signed 64-bit hashes of distinct values."""
-    if pa.types.is_integer(distinct.type):
-        raw = [value.tobytes() for value in _integers(distinct).astype("<i8")]
-    else:
-        raw = [value.encode() for value in pc.cast(distinct, pa.string()).to_pylist()]
-    hashes = [xxhash.xxh64_intdigest(value, seed=HASH_SEED) for value in raw]
-    return np.array(hashes, dtype=np.uint64).view(np.int64)
+    return (hash_strings(encoded.dictionary) % num_buckets)[_integers(encoded.indices)]
 
 
 def encode_raw(column: pa.ChunkedArray, feature: RawFeature) -> Tensor:
     """float32 [N, dim]; nulls become the default value."""
-    array = _one_array(column)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+    array = one_array(column)
+    if is_list(array.type):
         lengths = pc.list_value_length(array)
         wrong = pc.sum(pc.not_equal(lengths, feature.dim)).as_py()
         if array.null_count or wrong:
@@ -180,9 +272,10 @@ def encode_raw(column: pa.ChunkedArray, feature: RawFeature) -> Tensor:
             f"raw_feature `{feature.name}`: column `{feature.column}` must hold lists of "
             f"value_dim = {feature.dim} numbers, but holds: {array.type}"
         )
-    array = pc.fill_null(pc.cast(array, pa.float64(), safe=False), feature.default_value)
+    if array.null_count:
+        array = pc.fill_null(pc.cast(array, pa.float64(), safe=False), feature.default_value)
     values = _finite(array, f"raw_feature `{feature.name}`: column `{feature.column}`")
-    return _tensor(values).reshape(-1, feature.dim)
+    return values.reshape(-1, feature.dim)
 
 
 # ------------------------------------------------------------------ labels, weights, groups
@@ -192,7 +285,9 @@ def encode_label(column: pa.ChunkedArray, task: Task) -> Tensor:
     """int64 [N] of classes, or float32 [N] for a regression."""
     if task.is_regression:
         return encode_number(column, task.label)
-    values = encode_number(column, task.label)
+    array = one_array(column)
+    is_whole = pa.types.is_integer(array.type) and not array.null_count
+    values = view(array) if is_whole else encode_number(column, task.label)
     check_classes(values, task)
     return values.long()
 
@@ -212,12 +307,12 @@ def check_classes(values: Tensor, task: Task) -> None:
 
 def encode_number(column: pa.ChunkedArray, name: str) -> Tensor:
     """float32 [N] of a column that must have no null and no NaN."""
-    array = _one_array(column)
+    array = one_array(column)
     if array.null_count:
         raise DataError(
             f"column `{name}` must have no null, but has {array.null_count}; fill or drop them"
         )
-    return _tensor(_finite(pc.cast(array, pa.float64(), safe=False), f"column `{name}`"))
+    return _finite(array, f"column `{name}`")
 
 
 def _encode_weight(column: pa.ChunkedArray, name: str) -> Tensor:
@@ -229,38 +324,57 @@ def _encode_weight(column: pa.ChunkedArray, name: str) -> Tensor:
 
 def encode_group(column: pa.ChunkedArray) -> Tensor:
     """int64 [N], equal where the column is equal; nulls are one group."""
-    array = _one_array(column)
+    array = one_array(column)
     if pa.types.is_integer(array.type):
-        return _tensor(_integers(pc.fill_null(array, np.iinfo(np.int64).min)))
+        return view(pc.fill_null(pc.cast(array, pa.int64()), np.iinfo(np.int64).min))
     encoded = pc.cast(array, pa.string()).dictionary_encode(null_encoding="encode")
-    hashes = _xxhash64(pc.fill_null(encoded.dictionary, "\0null"))
-    return _tensor(hashes[_integers(encoded.indices)])
+    hashes = hash_strings(pc.fill_null(encoded.dictionary, "\0null"))
+    return torch.from_numpy(hashes[_integers(encoded.indices)])
 
 
 # ------------------------------------------------------------------ Arrow helpers
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
+def pooled_array(shape: tuple[int, int], dtype: type[np.generic]) -> NDArray:
+    """An array in memory of Arrow's pool, without values.
+
+    The pool keeps what is freed for the next block. The C library returns such large pieces to the
+    system, and to get them anew, page by page, costs as much as half of the decoding.
+    """
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    return np.frombuffer(pa.allocate_buffer(size), dtype=dtype).reshape(shape)
+
+
+def is_list(type_: pa.DataType) -> bool:
+    """Whether each row holds a list."""
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece; a copy only where it is in several."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else column.combine_chunks()
+
+
+def view(array: pa.Array) -> Tensor:
+    """A tensor over the memory of an array of numbers without nulls."""
+    return torch.from_dlpack(array)
 
 
 def _integers(array: pa.Array) -> NDArray[np.int64]:
     return pc.cast(array, pa.int64()).to_numpy(zero_copy_only=False)
 
 
-def _finite(array: pa.Array, where: str) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused as such
-        values = array.to_numpy(zero_copy_only=False).astype(np.float32)
-    wrong = int((~np.isfinite(values)).sum())
+def _finite(array: pa.Array, where: str) -> Tensor:
+    """float32 [N]; a value that is not finite there is an error."""
+    if not pa.types.is_floating(array.type):  # integers, decimals, booleans
+        array = pc.cast(array, pa.float64(), safe=False)
+    values = view(array).float()
+    wrong = int((~values.isfinite()).sum())
     if wrong:
         raise DataError(
             f"{where} must be finite, but has {wrong} NaN or infinite values; "
             f"write null instead to take the default"
         )
     return values
-
-
-def _tensor(values: NDArray) -> Tensor:
-    """A tensor over the same memory; Arrow's is read-only, so such arrays are copied."""
-    return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -1,23 +1,44 @@
-"""Parquet row groups -> Arrow tables of whole sessions, in the order of the plan.
+"""SessionDataset: one or more dataset folders as blocks of whole sessions, read when needed.
 
-A *block* is a Parquet row group together with the rest of its last session; the shuffle permutes
-blocks, and a *window* of some blocks is in memory at a time.
+A *block* is the sessions that start in one Parquet row group, with all their rows. The table of
+blocks (file, rows) is in memory; session lengths and rows are read block by block.
 """
 
 import hashlib
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from preprocessing.dataset_format import Manifest, SessionIndex, read_manifest, read_session_index
-from trainer.plan import EpochPlan, Int64Array
+from preprocessing.dataset_format import (
+    INDEX_FOLDER,
+    Column,
+    DataFile,
+    DatasetError,
+    Manifest,
+    read_index_file,
+    read_manifest,
+)
+from trainer.plan import Int64Array
+from trainer.storage import Storage, expand_paths
+
+# A shuffle window: as many blocks as hold about this many rows, so that memory stays bounded, but
+# never fewer or more blocks than these.
+WINDOW_ROWS = 1 << 22
+MIN_WINDOW_BLOCKS, MAX_WINDOW_BLOCKS = 8, 64
+INDEX_CACHE_BYTES = 256 << 20
+FOOTER_THREADS = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,134 +51,252 @@ class ColumnRange:
 
 
 @dataclass(frozen=True)
-class SessionDataset:
-    """A session dataset with its index in memory.
+class StoredFile:
+    """A data file: its folder and what the manifest says of it."""
 
-    S sessions: `file_index`, `row_start`, `num_rows` and `block`, int64 [S], in file order.
+    folder: Storage
+    facts: DataFile
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.facts.name}"
+
+    def parquet(self) -> pq.ParquetFile:
+        """Open it. Raises OSError, ArrowException."""
+        return pq.ParquetFile(self.folder.open(self.facts.name), pre_buffer=self.folder.is_remote)
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """Where each block lies, int64 [N]: file, and first row and end of its row group."""
+
+    file: Int64Array
+    start: Int64Array
+    stop: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+
+class SessionDataset:
+    """The sessions of one or more folders that preprocessing/jrc_sort.py wrote.
+
+    Attributes:
+        path: as given.
+        files: data files, folder after folder.
+        blocks: the table of blocks, in stored order.
+        schema: columns and their Spark types.
+        session_columns: the columns that tell sessions apart.
+        num_rows, num_sessions, max_session_rows: over all folders.
+        fingerprint: of all that the plan depends on: what lies where, and the row groups.
     """
 
-    path: Path
-    files: list[Path]
-    index: SessionIndex
-    block: Int64Array
-    row_group_starts: list[Int64Array]
-    manifest: Manifest
-    ranges: dict[str, ColumnRange]
+    def __init__(self, path: str, folders: list[Storage], manifests: list[Manifest]) -> None:
+        _check_alike(folders, manifests)
+        self.path = path
+        self.schema = manifests[0].schema
+        self.session_columns = manifests[0].session_columns
+        self.files = [
+            StoredFile(folder, facts)
+            for folder, manifest in zip(folders, manifests, strict=True)
+            for facts in manifest.files
+        ]
+        statistics = [manifest.statistics for manifest in manifests]
+        self.num_rows = sum(each.rows for each in statistics)
+        self.num_sessions = sum(each.sessions for each in statistics)
+        self.max_session_rows = max(each.max_session_rows for each in statistics)
+
+        self._row_groups = self._of_each_file(_row_group_bounds)
+        self.blocks = BlockTable(
+            file=np.repeat(np.arange(len(self.files)), [len(b) - 1 for b in self._row_groups]),
+            start=np.concatenate([bounds[:-1] for bounds in self._row_groups]),
+            stop=np.concatenate([bounds[1:] for bounds in self._row_groups]),
+        )
+        digest = hashlib.sha256("".join(m.fingerprint for m in manifests).encode())
+        for bounds in self._row_groups:
+            digest.update(bounds.tobytes() + b"/")
+        self.fingerprint = digest.hexdigest()
+        counts = [file.facts.sessions for file in self.files]
+        self._first_session = np.cumsum([0, *counts])
+        self._indexes = _Cache(self._read_index, INDEX_CACHE_BYTES)
 
     @classmethod
     def open(cls, path: str | Path) -> "SessionDataset":
-        """Open a folder that preprocessing/jrc_sort.py wrote. Raises its format's errors."""
-        manifest = read_manifest(path)
-        index = read_session_index(path, manifest)
-        files = [Path(path) / file.name for file in manifest.files]
-        metadata = [pq.read_metadata(file) for file in files]
-        starts = [_row_group_starts(each) for each in metadata]
-        group_of_session = np.empty(len(index.num_rows), dtype=np.int64)
-        for number, file_starts in enumerate(starts):
-            mine = index.file_index == number
-            group = np.searchsorted(file_starts, index.row_start[mine], side="right") - 1
-            group_of_session[mine] = group
-        # Blocks are the row groups in which at least one session starts, numbered in file order.
-        new_block = (np.diff(index.file_index, prepend=-1) != 0) | (
-            np.diff(group_of_session, prepend=-1) != 0
-        )
-        ranges = _column_ranges(metadata)
-        return cls(Path(path), files, index, np.cumsum(new_block) - 1, starts, manifest, ranges)
+        """Open folders: paths or URLs, separated by commas, wildcards in their last part.
+
+        Raises:
+            DatasetError: a folder is not a whole dataset, or the folders differ in their columns.
+        """
+        folders = [Storage(each) for each in expand_paths(str(path))]
+        return cls(str(path), folders, [read_manifest(folder) for folder in folders])
 
     @property
-    def num_sessions(self) -> int:
-        """S."""
-        return len(self.index.num_rows)
+    def window_blocks(self) -> int:
+        """Blocks of a shuffle window."""
+        blocks = WINDOW_ROWS * len(self.blocks) // self.num_rows
+        return min(max(blocks, MIN_WINDOW_BLOCKS), MAX_WINDOW_BLOCKS)
 
-    @property
-    def fingerprint(self) -> str:
-        """Of all that the plan depends on: what lies where, and the row groups."""
-        digest = hashlib.sha256(self.manifest.fingerprint.encode())
-        for starts in self.row_group_starts:
-            digest.update(starts.tobytes() + b"/")
-        return digest.hexdigest()
+    def lengths_of_block(self, block: int) -> NDArray[np.int32]:
+        """Rows of each session that starts in a block, in stored order."""
+        _, num_rows, sessions = self._sessions_of_block(block)
+        return num_rows[sessions]
 
-    def read_windows(
-        self, plan: EpochPlan, rank: int, world_size: int, columns: list[str], first_step: int = 0
-    ) -> Iterator[pa.Table]:
-        """A rank's rows from `first_step` on, in stream order, one table per window."""
-        first, last = plan.share(rank, world_size)
-        positions = _ranges(first[first_step:], last[first_step:])
-        edges = np.searchsorted(positions, np.append(plan.window_starts, len(plan.order)))
-        for start, stop in itertools.pairwise(edges):
-            if start < stop:
-                yield self.read_sessions(plan.order[positions[start:stop]], columns)
+    def session_numbers(self, block: int, number: Int64Array) -> Int64Array:
+        """Numbers, unique over the dataset, of sessions of a block."""
+        *_, sessions = self._sessions_of_block(block)
+        return number + self._first_session[self.blocks.file[block]] + sessions.start
 
-    def read_sessions(self, sessions: Int64Array, columns: list[str]) -> pa.Table:
-        """The rows of some sessions, in the order given."""
-        tables, first_row = [], np.empty(len(sessions), dtype=np.int64)
-        offset = 0
-        blocks = self.block[sessions]
-        for block in np.unique(blocks):
-            chosen = np.flatnonzero(blocks == block)
-            numbers = sessions[chosen]
-            start = int(self.index.row_start[numbers].min())
-            stop = int((self.index.row_start[numbers] + self.index.num_rows[numbers]).max())
-            table = self._read_rows(int(self.index.file_index[numbers[0]]), start, stop, columns)
-            first_row[chosen] = self.index.row_start[numbers] - start + offset
-            offset += table.num_rows
-            tables.append(table)
-        table = pa.concat_tables(tables).combine_chunks()
-        return table.take(_ranges(first_row, first_row + self.index.num_rows[sessions]))
+    def read_block(
+        self, block: int, columns: list[str]
+    ) -> tuple[pa.Table, Int64Array, NDArray[np.int32]]:
+        """The rows of a block's sessions; of each session the first row in them, and its rows.
 
-    def _read_rows(self, file: int, start: int, stop: int, columns: list[str]) -> pa.Table:
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        row_start, num_rows, sessions = self._sessions_of_block(block)
+        starts, lengths = row_start[sessions], num_rows[sessions]
+        stop = int(starts[-1] + lengths[-1])
+        table = self._read_rows(int(self.blocks.file[block]), int(starts[0]), stop, columns)
+        return table, starts - starts[0], lengths
+
+    def empty_table(self, columns: list[str]) -> pa.Table:
+        """No rows, with the columns as the files have them."""
+        with _reading(self.files[0]), self.files[0].parquet() as parquet:
+            schema = parquet.schema_arrow
+        return pa.schema([schema.field(name) for name in columns]).empty_table()
+
+    def range_of(self, column: str) -> ColumnRange | None:
+        """Range of a flat column, if the statistics of every row group have it."""
+        ranges = self._of_each_file(lambda parquet: _column_range(parquet, column))
+        return None if None in ranges else _joined([each for each in ranges if each])
+
+    def _sessions_of_block(self, block: int) -> tuple[Int64Array, NDArray[np.int32], slice]:
+        """The index of a block's file, and which of its sessions are the block's."""
+        row_start, num_rows = self._indexes[int(self.blocks.file[block])]
+        bounds = row_start.searchsorted([self.blocks.start[block], self.blocks.stop[block]])
+        return row_start, num_rows, slice(int(bounds[0]), int(bounds[1]))
+
+    def _read_index(self, number: int) -> tuple[Int64Array, NDArray[np.int32]]:
+        file = self.files[number]
+        name = f"{INDEX_FOLDER}/{file.facts.name}"
+        with _reading(file):
+            opened = file.folder.open(name)
+        return read_index_file(opened, file.facts, f"{file.folder}/{name}")
+
+    def _read_rows(self, number: int, start: int, stop: int, columns: list[str]) -> pa.Table:
         """Rows [start, stop) of a file; of its last row group only the needed head is decoded."""
-        group_starts = self.row_group_starts[file]
-        first = int(np.searchsorted(group_starts, start, side="right")) - 1
-        last = int(np.searchsorted(group_starts, stop, side="left")) - 1
-        skip = start - int(group_starts[first])
-        parts = []
-        with pq.ParquetFile(self.files[file], memory_map=True) as parquet:
-            if first < last:
-                parts.append(parquet.read_row_groups(list(range(first, last)), columns=columns))
-            need = stop - int(group_starts[last])
-            for part in parquet.iter_batches(need, row_groups=[last], columns=columns):
-                parts.append(pa.Table.from_batches([part]))
-                break
-        table = pa.concat_tables(parts)
-        return table.slice(skip, stop - start)
+        bounds = self._row_groups[number]
+        first = int(np.searchsorted(bounds, start, side="right")) - 1
+        last = int(np.searchsorted(bounds, stop, side="left")) - 1
+        whole = last + 1 if stop == bounds[last + 1] else last  # row groups to decode to their end
+        parts, file = [], self.files[number]
+        with _reading(file), file.parquet() as parquet:
+            if first < whole:
+                groups = list(range(first, whole))
+                parts.append(parquet.read_row_groups(groups, columns=columns, use_threads=False))
+            if whole == last:
+                head = parquet.iter_batches(
+                    stop - int(bounds[last]), row_groups=[last], columns=columns, use_threads=False
+                )
+                parts.append(pa.Table.from_batches([next(head)]))
+        return pa.concat_tables(parts).slice(start - int(bounds[first]), stop - start)
+
+    def _of_each_file(self, read: Callable[[pq.ParquetFile], T]) -> list[T]:
+        def of_file(file: StoredFile) -> T:
+            with _reading(file), file.parquet() as parquet:
+                return read(parquet)
+
+        with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+            return list(pool.map(of_file, self.files))
 
 
-def _row_group_starts(metadata: pq.FileMetaData) -> Int64Array:
-    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    return np.concatenate([[0], np.cumsum(rows)])[:-1].astype(np.int64)
+class _Cache:
+    """What a function gives for the keys used last, up to a number of bytes; for many threads."""
+
+    def __init__(self, read: Callable[[int], tuple[NDArray, NDArray]], max_bytes: int) -> None:
+        self._read, self._max_bytes = read, max_bytes
+        self._held: OrderedDict[int, tuple[NDArray, NDArray]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: int) -> tuple[NDArray, NDArray]:
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = self._read(key)
+            self._held.move_to_end(key)
+            while len(self._held) > 1 and self._num_bytes() > self._max_bytes:
+                self._held.popitem(last=False)
+            return self._held[key]
+
+    def _num_bytes(self) -> int:
+        return sum(array.nbytes for arrays in self._held.values() for array in arrays)
 
 
-def _column_ranges(metadata: list[pq.FileMetaData]) -> dict[str, ColumnRange]:
-    """Of each flat column whose statistics are whole in every row group."""
-    found: dict[str, ColumnRange] = {}
-    unknown: set[str] = set()
-    for file in metadata:
-        for group in range(file.num_row_groups):
-            for number in range(file.num_columns):
-                column = file.row_group(group).column(number)
-                name, stats = column.path_in_schema, column.statistics
-                if stats is None or not stats.has_null_count:
-                    unknown.add(name)
-                elif stats.has_min_max:
-                    low, high, nulls = stats.min, stats.max, stats.null_count
-                    known = found.get(name)
-                    if known is not None:
-                        nulls += known.num_nulls
-                    if known is not None and known.low is not None:
-                        low, high = min(low, known.low), max(high, known.high)
-                    found[name] = ColumnRange(low, high, nulls)
-                elif stats.null_count < file.row_group(group).num_rows:
-                    unknown.add(name)
-                else:
-                    known = found.get(name, ColumnRange(None, None, 0))
-                    found[name] = replace(known, num_nulls=known.num_nulls + stats.null_count)
-    return {name: known for name, known in found.items() if name not in unknown}
+@contextmanager
+def _reading(file: StoredFile) -> Iterator[None]:
+    """Errors of storage and of Parquet as DatasetError with the name of the file."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DatasetError(
+            f"{file} cannot be read ({reason}); copy it again, or write it again by "
+            f"preprocessing/jrc_sort.py"
+        ) from error
 
 
-def _ranges(starts: NDArray, stops: NDArray) -> Int64Array:
-    """[start, ..., stop - 1] of each pair, one after the other."""
-    lengths = (stops - starts).astype(np.int64)
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+def _check_alike(folders: list[Storage], manifests: list[Manifest]) -> None:
+    def columns(manifest: Manifest) -> set[Column]:
+        return set(manifest.schema)
+
+    for folder, manifest in zip(folders, manifests, strict=True):
+        other = columns(manifest) ^ columns(manifests[0])
+        if other:
+            names = ", ".join(sorted(f"{column.name} {column.type}" for column in other))
+            raise DatasetError(
+                f"datasets read as one must have the same columns, but {folders[0]} and {folder} "
+                f"differ in: {names}"
+            )
+        if manifest.session_columns != manifests[0].session_columns:
+            raise DatasetError(
+                f"datasets read as one must have the same session column, but {folders[0]} has "
+                f"{', '.join(manifests[0].session_columns)} and {folder} has "
+                f"{', '.join(manifest.session_columns)}"
+            )
+
+
+def _row_group_bounds(parquet: pq.ParquetFile) -> Int64Array:
+    """First row of each row group, and the number of rows of the file."""
+    metadata = parquet.metadata
+    rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    return np.cumsum([0, *rows], dtype=np.int64)
+
+
+def _column_range(parquet: pq.ParquetFile, name: str) -> ColumnRange | None:
+    metadata = parquet.metadata
+    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    if name not in paths:
+        return None
+    ranges = []
+    for group in range(metadata.num_row_groups):
+        rows, column = (
+            metadata.row_group(group).num_rows,
+            metadata.row_group(group).column(paths.index(name)),
+        )
+        stats = column.statistics
+        if stats is None or not stats.has_null_count:
+            return None
+        if not stats.has_min_max and stats.null_count < rows:
+            return None
+        low, high = (stats.min, stats.max) if stats.has_min_max else (None, None)
+        ranges.append(ColumnRange(low, high, stats.null_count))
+    return _joined(ranges)
+
+
+def _joined(ranges: list[ColumnRange]) -> ColumnRange:
+    """The range of all, where some may have nulls only."""
+    with_values = [each for each in ranges if each.low is not None]
+    nulls = sum(each.num_nulls for each in ranges)
+    if not with_values:
+        return ColumnRange(None, None, nulls)
+    low = min(each.low for each in with_values)
+    return ColumnRange(low, max(each.high for each in with_values), nulls)

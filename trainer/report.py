@@ -61,12 +61,11 @@ positive row.</p>{calibration}
 def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: float) -> Path:
     """Write report.json and report.html into the model folder; returns the latter."""
     folder = trainer.model_dir
-    statistics = trainer.train_data.manifest.statistics
     content = {
         "global_step": trainer.state.global_step,
         "seconds": round(seconds, 3),
-        "train_rows": statistics.rows,
-        "train_sessions": statistics.sessions,
+        "train_rows": trainer.train_data.num_rows,
+        "train_sessions": trainer.train_data.num_sessions,
         "world_size": trainer.world_size,
         "device": trainer.device.type,
         "versions": {
@@ -80,7 +79,7 @@ def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: flo
     }
     write_file(folder / "report.json", json.dumps(_without_nan(content), indent=2))
     facts = (
-        f"{statistics.rows:,} training rows, {statistics.sessions:,} sessions, "
+        f"{content['train_rows']:,} training rows, {content['train_sessions']:,} sessions, "
         f"{trainer.state.global_step:,} steps on {trainer.world_size} ranks "
         f"({trainer.device.type}), {seconds:,.1f} s; torch {torch.__version__}"
     )

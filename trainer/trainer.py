@@ -31,6 +31,7 @@ from trainer.features import used_features
 from trainer.loader import SessionLoader
 from trainer.objective import LossMeter, Outputs
 from trainer.parallel import build_parallel, mixed_seed
+from trainer.plan import Place
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reader import SessionDataset
 from trainer.report import write_file, write_report
@@ -51,11 +52,20 @@ class LogEntry:
 class Trainer:
     """Trains a config on the ranks of the default process group.
 
+    Args:
+        continue_train: go on from the newest checkpoint of model_dir, if there is one.
+        on_changed_data: what to do then if the data is not the checkpoint's: "error", or
+            "fresh_epoch" to count epochs anew on it, with the checkpoint's model and optimizer.
+
     Raises (in the constructor, before any work): ConfigError, DataError, DatasetError.
     """
 
     def __init__(
-        self, config: EasyRecConfig, device: torch.device, continue_train: bool = False
+        self,
+        config: EasyRecConfig,
+        device: torch.device,
+        continue_train: bool = False,
+        on_changed_data: str = "error",
     ) -> None:
         check_config(config)
         check_paths(config)
@@ -70,18 +80,12 @@ class Trainer:
         # Data.
         self.train_data = self._open(config.train_input_path)
         self.eval_data = self._open(config.eval_input_path) if config.eval_input_path else None
-        if self.train_data.num_sessions < self.world_size:
-            raise ConfigError(
-                f"{self.train_data.path}: there must be at least as many sessions as ranks, but "
-                f"got: {self.train_data.num_sessions} sessions for {self.world_size} ranks; "
-                f"start fewer ranks"
-            )
         self.state = TrainState(
             global_step=0,
             epoch=0,
-            step=0,
+            place=Place(),
             seed=config.train_config.seed,
-            batch_size=config.data_config.batch_size,
+            global_batch_rows=config.data_config.batch_size * self.world_size,
             num_lanes=self.world_size,
             shuffle=config.data_config.shuffle,
             drop_remainder=config.data_config.drop_remainder,
@@ -89,9 +93,9 @@ class Trainer:
         )
         self.history: list[LogEntry] = []
         if checkpoint is not None:
-            fresh, (self.state, history) = self.state, read_state(checkpoint)
+            saved, history = read_state(checkpoint)
             self.history = [LogEntry(**entry) for entry in history]
-            _check_same_plan(self.state, fresh, self.train_data.path)
+            self.state = _continued(saved, self.state, self.train_data.path, on_changed_data)
 
         # Model and optimizer; both in place of the checkpoint's where there is one.
         self.model, self.optimizer = build_parallel(config, self.tasks, device)
@@ -124,23 +128,31 @@ class Trainer:
             rank=self.rank,
             world_size=self.world_size,
             num_lanes=state.num_lanes if state else self.world_size,
-            shuffle=state.shuffle if state else False,
+            shuffle=state.shuffle if state else self._spread_evaluation(),
             seed=state.seed if state else 0,
             drop_remainder=state.drop_remainder if state else False,
-            read_ahead=data.num_workers > 0,
+            num_workers=data.num_workers,
             pin_memory=data.pin_memory and self.device.type == "cuda",
         )
 
+    def _spread_evaluation(self) -> bool:
+        """Whether evaluation reads in shuffled order, in which ranks share out the reading.
+
+        Metrics of all rows do not depend on it. Some global batches of the stored order do.
+        """
+        return self.world_size > 1 and not self.config.eval_config.num_steps
+
     def _describe(self) -> None:
-        facts, plan = self.train_data.manifest.statistics, self.loader.plan(self.state.epoch)
+        data, state = self.train_data, self.state
         self.say(
-            f"training on {facts.rows:,} rows of {facts.sessions:,} sessions, "
-            f"{plan.num_steps:,} steps an epoch, {self.world_size} ranks, {self.device.type}"
+            f"training on {data.num_rows:,} rows of {data.num_sessions:,} sessions, about "
+            f"{-(-data.num_rows // state.global_batch_rows):,} steps an epoch, "
+            f"{self.world_size} ranks, {self.device.type}"
         )
-        if plan.num_oversized:
+        if data.max_session_rows > state.batch_size:
             self.say(
-                f"{plan.num_oversized:,} sessions are longer than batch_size = "
-                f"{self.state.batch_size}; each is a batch of its own on its rank"
+                f"the longest session has {data.max_session_rows:,} rows; a session longer than "
+                f"batch_size = {state.batch_size} is a batch of its own on its rank"
             )
 
     def say(self, line: str) -> None:
@@ -178,13 +190,13 @@ class Trainer:
         self.model.train()
         clock, rows, save_is_due = time.monotonic(), 0, False
         while self.state.epoch < max_epochs and self.state.global_step < max_steps:
-            for batch in self.loader.batches(self.state.epoch, self.state.step):
+            for batch in self.loader.batches(self.state.epoch, self.state.place):
                 outputs = self.train_step(batch)
                 rows += batch.global_rows
                 self.losses.update(outputs)
-                epoch, step = batch.cursor.after()
+                epoch, place = batch.cursor.after()
                 self.state = replace(
-                    self.state, global_step=self.state.global_step + 1, epoch=epoch, step=step
+                    self.state, global_step=self.state.global_step + 1, epoch=epoch, place=place
                 )
                 done = self.state.global_step
                 if _is_due(done, config.log_step_count_steps):
@@ -254,7 +266,7 @@ class Trainer:
         names = [task.name for task in self.tasks]
         entry = LogEntry(
             step=self.state.global_step,
-            epoch=cursor.epoch + (cursor.step + 1) / cursor.num_steps,
+            epoch=cursor.epoch + cursor.next_place.rows / self.train_data.num_rows,
             rows_per_second=rows_per_second,
             losses=self.losses.compute(),
             pareto_weights=None
@@ -292,10 +304,19 @@ def _checkpoint_to_continue(model_dir: Path, continue_train: bool) -> Path | Non
     return checkpoints[-1] if checkpoints else None
 
 
-def _check_same_plan(saved: TrainState, fresh: TrainState, path: Path) -> None:
-    """A checkpoint's place in the plan only holds for the data and the batches it came from."""
+def _continued(saved: TrainState, fresh: TrainState, path: str, on_changed_data: str) -> TrainState:
+    """The state to go on with: the checkpoint's, or a fresh epoch where the data is another.
+
+    A checkpoint's place in the plan only holds for the data and the batches it came from.
+    """
+    if saved.dataset_fingerprint != fresh.dataset_fingerprint and on_changed_data == "fresh_epoch":
+        return replace(fresh, global_step=saved.global_step)
     for name, cure in (
-        ("dataset_fingerprint", "train on the same dataset, or start anew in another --model_dir"),
+        (
+            "dataset_fingerprint",
+            "train on the same dataset, start an epoch on this one with "
+            "--on_changed_data=fresh_epoch, or start anew in another --model_dir",
+        ),
         ("seed", "set train_config.seed as it was"),
         ("batch_size", "set data_config.batch_size as it was"),
         ("shuffle", "set data_config.shuffle as it was"),
@@ -307,8 +328,4 @@ def _check_same_plan(saved: TrainState, fresh: TrainState, path: Path) -> None:
                 f"cannot continue on {path}: {name} must be as in the checkpoint, {before}, "
                 f"but is: {now}; {cure}"
             )
-    if saved.num_lanes % fresh.num_lanes:
-        raise ConfigError(
-            f"cannot continue with {fresh.num_lanes} ranks: the number of ranks must divide the "
-            f"{saved.num_lanes} lanes of the checkpoint's plan, so that its global batches stay"
-        )
+    return saved

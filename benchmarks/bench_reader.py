@@ -1,0 +1,209 @@
+"""Rows per second of the reader, against bare Parquet decoding of the same columns.
+
+    python -m benchmarks.bench_reader --output_path benchmarks/results/reader-cpu.json
+
+16 id columns and a label, zstd, sessions of 10 rows in the mean, batches of 8,192 rows, 1 process.
+Each measurement is a process of its own; the cases take turns. Before anything is timed, the sums
+of all columns must be those of the bare decoding.
+
+    bare        ParquetFile.iter_batches(8192), files one after the other, PyArrow's own threads
+    stored      SessionLoader in stored order: whole sessions, checked ids, KeyedJaggedTensor
+    shuffled    SessionLoader with shuffle
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.click_data import ID_COLUMNS, NUM_IDS, write_click_data
+from trainer.encode import ColumnSpec
+from trainer.features import IdFeature
+from trainer.loader import SessionLoader
+from trainer.protos.pipeline_pb2 import BinaryCrossEntropy, LossConfig
+from trainer.reader import SessionDataset
+from trainer.tasks import Task
+
+BATCH_SIZE = 8192
+COLUMNS = [*ID_COLUMNS, "click"]
+CASES = ("bare", "stored", "shuffled")
+MEMORY_SAMPLES = 20
+
+
+def column_spec() -> ColumnSpec:
+    """The 16 id columns, checked against their tables, and the label."""
+    task = Task("ctr", "click", 1, (LossConfig(binary_cross_entropy=BinaryCrossEntropy()),))
+    features = [
+        IdFeature(name, name, f"{name}_emb", 8, NUM_IDS, is_hashed=False, pooling="sum")
+        for name in ID_COLUMNS
+    ]
+    return ColumnSpec(tuple(features), (task,))
+
+
+def batches(case: str, path: Path, workers: int) -> Iterator[Any]:
+    """All batches of an epoch: record batches of "bare", else SessionBatches."""
+    if case == "bare":
+        for file in sorted(path.glob("part-*.parquet")):
+            yield from pq.ParquetFile(file).iter_batches(BATCH_SIZE, columns=COLUMNS)
+        return
+    yield from SessionLoader(
+        SessionDataset.open(path),
+        column_spec(),
+        batch_size=BATCH_SIZE,
+        shuffle=case == "shuffled",
+        num_workers=workers,
+    ).batches()
+
+
+def check_sums(path: Path, workers: int) -> None:
+    """The gate: every case gives the same rows, by the sums of all columns."""
+    expected = np.zeros(len(COLUMNS), dtype=np.int64)
+    for batch in batches("bare", path, workers):
+        expected += [np.sum(batch.column(name).to_numpy()) for name in COLUMNS]
+    for case in ("stored", "shuffled"):
+        found = np.zeros(len(COLUMNS), dtype=np.int64)
+        for batch in batches(case, path, workers):
+            ids = batch.ids.values().reshape(len(ID_COLUMNS), -1).sum(dim=1).tolist()
+            found += [*ids, int(batch.labels["click"].sum())]
+        assert found.tolist() == expected.tolist(), f"{case} must give the rows of {path}"
+
+
+def measure(case: str, path: Path, workers: int, num_rows: int) -> dict[str, Any]:
+    """Read one epoch in this process."""
+    memory, rows, due = [], 0, 0
+    started, cpu_started = time.perf_counter(), time.process_time()
+    for batch in batches(case, path, workers):
+        rows += batch.num_rows
+        if rows >= due:
+            memory.append(resident_mib())
+            due += num_rows // MEMORY_SAMPLES
+    seconds = time.perf_counter() - started
+    return {
+        "rows": rows,
+        "seconds": seconds,
+        "rows_per_second": rows / seconds,
+        "cpu_ns_per_row": (time.process_time() - cpu_started) / rows * 1e9,
+        "resident_mib": memory,
+    }
+
+
+def resident_mib() -> int:
+    """Memory of this process that is in use now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def in_process(case: str, path: Path, options: argparse.Namespace, rows: int) -> dict[str, Any]:
+    """`measure` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.bench_reader", "--case", case]
+    command += ["--data_path", str(path), "--rows", str(rows), "--workers", str(options.workers)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{case} failed: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(path: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Every case in turn, `repeats` times: percentiles over the repeats."""
+    runs: dict[str, list[dict[str, Any]]] = {case: [] for case in CASES}
+    for _ in range(options.repeats):
+        for case in CASES:
+            runs[case].append(in_process(case, path, options, options.rows))
+            print(f"{case:14s} {runs[case][-1]['rows_per_second']:12,.0f} rows/s", flush=True)
+    found = {}
+    for case, of_case in runs.items():
+        speeds = [run["rows_per_second"] for run in of_case]
+        found[case] = {
+            **{
+                f"rows_per_second_p{p}": round(float(np.percentile(speeds, p)))
+                for p in (20, 50, 80)
+            },
+            "cpu_ns_per_row_p50": round(
+                float(np.median([r["cpu_ns_per_row"] for r in of_case])), 1
+            ),
+            "resident_mib_max": max(max(run["resident_mib"]) for run in of_case),
+        }
+    return found
+
+
+def scale(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Shuffled epochs of growing size: cost per row and memory."""
+    found = []
+    for rows in options.scale:
+        path = write_click_data(folder / f"rows-{rows}", rows)
+        run = in_process("shuffled", path, options, rows)
+        shutil.rmtree(path)
+        memory = run.pop("resident_mib")
+        quarter = len(memory) // 4
+        run |= {
+            "resident_mib_max": max(memory),
+            "resident_mib_second_quarter": round(float(np.mean(memory[quarter : 2 * quarter]))),
+            "resident_mib_last_quarter": round(float(np.mean(memory[-quarter:]))),
+        }
+        found.append(run)
+        print(json.dumps(run), flush=True)
+    return found
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output_path", type=Path, help="JSON with the results")
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--scale", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000]
+    )
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--data_path", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure all cases, print them, write them."""
+    options = parse_args()
+    if options.case:
+        print(json.dumps(measure(options.case, options.data_path, options.workers, options.rows)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_click_data(Path(folder) / "data", options.rows)
+        check_sums(path, options.workers)
+        cases = compare(path, options)
+        results = {
+            "command": " ".join(["python -m benchmarks.bench_reader", *sys.argv[1:]]),
+            "date": date.today().isoformat(),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+            "load_average": os.getloadavg(),
+            "versions": {"pyarrow": pa.__version__, "torch": torch.__version__},
+            "rows": options.rows,
+            "batch_size": BATCH_SIZE,
+            "cases": cases,
+            "shuffled_share_of_bare": round(
+                cases["shuffled"]["rows_per_second_p50"] / cases["bare"]["rows_per_second_p50"], 3
+            ),
+            "scale": scale(options, Path(folder)),
+        }
+    print(json.dumps(results, indent=2))
+    if options.output_path:
+        options.output_path.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
