@@ -125,7 +125,8 @@ class Output:
             for dataset in (first, *others):
                 self.files.replace_text(self._manifest_path(dataset), manifests[dataset].to_json())
         finally:
-            self.delete_unlisted()
+            with suppress(Exception):  # rubbish that stays is deleted by the next job
+                self.delete_unlisted()
 
     def delete_unlisted(self) -> None:
         """Delete data, index and quarantine files of other generations than the manifest lists.
@@ -199,8 +200,7 @@ def locked_output(
         files.make_folder(held.staging)
         yield held
     finally:
-        with suppress(Exception):  # a driver whose Java died cannot tidy up; the next job does
-            _release(held)
+        _release(held)
 
 
 def check_replaceable(
@@ -278,17 +278,20 @@ def _delete_staging_folders(files: HadoopFiles, output: str) -> None:
 
 
 def _release(held: Output) -> None:
-    files, output = held.files, held.path
-    files.delete(held.staging)
-    found = _read_lock(files, output)
-    if found is None or found.identity != held.lock.identity:
-        return
-    files.delete(f"{output}/{LOCK_NAME}")
-    for dataset in {*held.datasets, ""}:
-        subs = [f"{held.folder(dataset)}/{sub}".rstrip("/") for sub in _FILE_FOLDERS]
-        for folder in reversed(subs):
-            if files.exists(folder) and not files.sizes(folder):
-                files.delete(folder)
+    """Delete staging folder, lock, and folders that are empty, each as far as it can be."""
+    files = held.files
+    with suppress(Exception):  # a driver whose Java died cannot tidy up; the next job does
+        files.delete(held.staging)
+    with suppress(Exception):
+        found = _read_lock(files, held.path)
+        if found is None or found.identity != held.lock.identity:
+            return
+        files.delete(f"{held.path}/{LOCK_NAME}")
+        for dataset in dict.fromkeys((*held.datasets, "")):
+            for sub in reversed(_FILE_FOLDERS):
+                folder = f"{held.folder(dataset)}/{sub}".rstrip("/")
+                if files.exists(folder) and not files.sizes(folder):
+                    files.delete(folder)
 
 
 def _check_lock_is_free(files: HadoopFiles, output: str) -> bool:
