@@ -92,7 +92,9 @@ class Manifest:
 
     `fingerprint` is a hash of what the files hold, every value of every column, and of where each
     row lies; not of when, where or by which compression library they were written. So it is the
-    identity of the data set for training.
+    identity of the data set for training. Where the session column is a 64-bit hash, or counts
+    pieces of a user's history, `identity_columns` tell sessions apart for sure; none: the session
+    column does.
     """
 
     session_columns: tuple[str, ...]
@@ -102,6 +104,7 @@ class Manifest:
     files: tuple[DataFile, ...]
     statistics: Statistics
     fingerprint: str
+    identity_columns: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -136,6 +139,7 @@ class Manifest:
             files=tuple(_record(DataFile, row, source) for row in _rows(fields, "files", source)),
             statistics=_record(Statistics, _value(fields, "statistics", dict, source), source),
             fingerprint=_value(fields, "fingerprint", str, source),
+            identity_columns=_names({"identity_columns": [], **fields}, "identity_columns", source),
         )
         manifest._check(source)
         return manifest
