@@ -203,7 +203,7 @@ def _bucket(value: Column, boundaries: Sequence[float]) -> Column:
     return F.when(value.isNotNull() & ~F.isnan(value), count.cast("bigint"))
 
 
-def _refuse(feature: Feature, rule: str, value: Column, cure: str) -> Column:
+def _refuse(feature: IdFeature | RawFeature, rule: str, value: Column, cure: str) -> Column:
     """A null that fails the job where it is computed."""
     text = f"column {feature.column!r} of feature {feature.name!r} must {rule}, but has "
     return F.raise_error(F.concat(F.lit(text), value.cast("string"), F.lit(f"; {cure}")))
