@@ -105,6 +105,14 @@ def _add_input_flags(parser: argparse._ArgumentGroup) -> None:
         "--drop-columns", type=_names, default=[], metavar="A,B", help="columns to leave out"
     )
     parser.add_argument(
+        "--label-columns",
+        type=_names,
+        default=[],
+        metavar="A,B",
+        help="columns of 0 and 1 of which the report says how often they are 1, and how many "
+        "sessions have both",
+    )
+    parser.add_argument(
         "--on-bad-rows",
         choices=("fail", "quarantine"),
         default="fail",

@@ -167,7 +167,9 @@ def _run_phases(
         written = dataset_writer.write_rows(layout, held, options.row_group_bytes)
     with _timed(seconds, "verify and index"):
         verified = {
-            dataset: verify.verify_and_index(held.files, folder, layout.schema, layout.keys)
+            dataset: verify.verify_and_index(
+                held.files, folder, layout.schema, layout.keys, options.label_columns
+            )
             for dataset, folder in written.items()
         }
         manifests = {dataset: found.manifest for dataset, found in verified.items()}
