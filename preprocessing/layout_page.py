@@ -25,7 +25,9 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; font-size: .85rem; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
-td.bar { width: 45%; min-width: 6rem; } td.bar svg { display: block; width: 100%; height: 1rem; }
+td:first-child { min-width: 7.5rem; } .wide td { white-space: nowrap; }
+td.bar { width: 45%; } @media (max-width: 30rem) { td.bar { width: 30%; } }
+td.bar svg { display: block; width: 100%; height: 1rem; }
 rect.track { fill: var(--track); } rect.bar { fill: var(--bar); }
 p { color: var(--soft); margin: .25rem 0; }
 """
