@@ -52,28 +52,26 @@ events = pl.scan_parquet("{source}/*.parquet").drop("ds").sort("user_id", "time_
 events.sink_parquet("{out}", compression="zstd")
 """,
 }
+# Of event i, number n of independent numbers is hash(i * 16 + n).
 MAKE_EVENTS = """
-import sys
-from pyspark.sql import SparkSession
-rows, sessions, giant, out = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-spark = SparkSession.builder.getOrCreate()
+import duckdb
 def uniform(n, below):
-    return f"pmod(xxhash64(id, {n}), {below})"
-spark.range(0, rows, 1, 16).selectExpr(
-    f"IF(id < {giant}, -1L, {uniform(1, sessions)}) AS user_id",
-    f"1700000000000 + {uniform(2, 86400000)} AS time_stamp",
-    f"{uniform(3, 1000000)} AS item_id",
-    f"CAST({uniform(4, 50)} AS INT) AS position",
-    f"concat('q', {uniform(5, 20000)}) AS query",
-    f"concat('c', {uniform(6, 300)}) AS category",
-    f"CAST({uniform(7, 7)} AS INT) AS device",
-    f"CAST({uniform(8, 10000)} / 100 AS FLOAT) AS price",
-    f"CAST({uniform(9, 10000)} / 10000 AS FLOAT) AS ctr",
-    f"CAST({uniform(10, 10000)} / 10000 AS FLOAT) AS cvr",
-    f"CAST({uniform(11, 10)} = 0 AS INT) AS click",
-    f"CAST({uniform(12, 100)} = 0 AS INT) AS conversion",
-    "'20240101' AS ds",
-).write.parquet(out, compression="zstd")
+    return f"(hash(i * 16 + {n}) % {below})"
+duckdb.sql(f'''COPY (SELECT
+    IF(i < GIANT, -1, {uniform(1, SESSIONS)}::BIGINT) AS user_id,
+    (1700000000000 + {uniform(2, 86400000)})::BIGINT AS time_stamp,
+    {uniform(3, 1000000)}::BIGINT AS item_id,
+    {uniform(4, 50)}::INT AS position,
+    'q' || {uniform(5, 20000)} AS query,
+    'c' || {uniform(6, 300)} AS category,
+    {uniform(7, 7)}::INT AS device,
+    ({uniform(8, 10000)} / 100)::FLOAT AS price,
+    ({uniform(9, 10000)} / 10000)::FLOAT AS ctr,
+    ({uniform(10, 10000)} / 10000)::FLOAT AS cvr,
+    ({uniform(11, 10)} = 0)::INT AS click,
+    ({uniform(12, 100)} = 0)::INT AS conversion,
+    '20240101' AS ds
+FROM range(ROWS) AS t(i)) TO 'OUT' (FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES '64MB')''')
 """
 
 
@@ -102,11 +100,12 @@ class Bench:
     def events(self, name: str, sessions: int, giant_rows: int = 0) -> Path:
         """Events in a folder of `work`, made unless they are there."""
         path = self.work / f"{name}-{self.options.rows}-{sessions}"
-        if not (path / "_SUCCESS").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            script = self.work / "make_events.py"
-            script.write_text(MAKE_EVENTS)
-            self.spark(script, self.options.rows, sessions, giant_rows, path)
+        if not path.exists():
+            code = MAKE_EVENTS.replace("GIANT", str(giant_rows)).replace("SESSIONS", str(sessions))
+            code = code.replace("ROWS", str(self.options.rows))
+            unfinished = self.output("events")
+            measure([sys.executable, "-c", code.replace("OUT", str(unfinished))])
+            unfinished.rename(path)
         return path
 
     def job(self, source: Path, *flags: str, master: str | None = None, **conf: str) -> Run:
