@@ -3,7 +3,7 @@
 <staging>/rows/          files as Spark names them
 <staging>/dataset/       the same files under the names they will be published by
 <staging>/dataset-train/, dataset-eval/   in their place, where sessions are split
-<staging>/quarantine/_quarantine/         bad rows
+<staging>/beside/        what is published beside the data: _quarantine/, _vocabulary/
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pyspark.sql import types as T
 if __package__:  # imported as preprocessing.dataset_writer
     from preprocessing import dataset_format, session_layout
     from preprocessing.bad_rows import InputFacts
-    from preprocessing.publication import QUARANTINE_FOLDER, Output
+    from preprocessing.publication import QUARANTINE_FOLDER, VOCABULARY_FOLDER, Output
 else:  # run by spark-submit, see jrc_sort.py
     import dataset_format
     import session_layout
     from bad_rows import InputFacts
-    from publication import QUARANTINE_FOLDER, Output
+    from publication import QUARANTINE_FOLDER, VOCABULARY_FOLDER, Output
 
+BESIDE = "beside"
 # Whatever the cluster's defaults are: nothing may split, merge or cut the partitions as laid out.
 WRITE_CONF = {
     "spark.sql.adaptive.enabled": "false",
@@ -66,14 +67,19 @@ def write_rows(layout: session_layout.Layout, held: Output, row_group_bytes: int
     return folders
 
 
-def write_quarantine(bad: DataFrame, held: Output) -> str:
-    """Write the bad rows with their reasons; returns the folder to publish beside the dataset."""
+def write_quarantine(bad: DataFrame, held: Output) -> None:
+    """Write the bad rows with their reasons to <staging>/beside."""
     scratch = f"{held.staging}/bad_rows"
     with settings(held.files.spark, WRITE_CONF):
         bad.write.option("compression", "zstd").parquet(scratch)
-    folder = f"{held.staging}/quarantine"
-    _number_files(held, scratch, f"{folder}/{QUARANTINE_FOLDER}")
-    return folder
+    _number_files(held, scratch, f"{held.staging}/{BESIDE}/{QUARANTINE_FOLDER}")
+
+
+def add_vocabulary(path: str, held: Output) -> None:
+    """Move the vocabulary file at `path` to <staging>/beside."""
+    folder = f"{held.staging}/{BESIDE}/{VOCABULARY_FOLDER}"
+    held.files.make_folder(folder)
+    held.files.rename(path, f"{folder}/{dataset_format.data_file_name(0, held.generation)}")
 
 
 def check_counts(

@@ -8,9 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 if __package__:  # imported as preprocessing.job_flags
-    from preprocessing import dataset_format, event_source, session_layout, timestamps
+    from preprocessing import (
+        dataset_format,
+        encoding_flags,
+        event_source,
+        session_layout,
+        timestamps,
+    )
 else:  # run by spark-submit, see jrc_sort.py
     import dataset_format
+    import encoding_flags
     import event_source
     import session_layout
     import timestamps
@@ -34,6 +41,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_input_flags(parser.add_argument_group("input"))
     _add_session_flags(parser.add_argument_group("sessions"))
     _add_split_flags(parser.add_argument_group("train and eval"))
+    encoding_flags.add_flags(parser.add_argument_group("features"))
     _add_output_flags(parser.add_argument_group("output"))
     options = parser.parse_args(argv)
     if options.split_column is not None and options.eval_fraction is None:

@@ -43,6 +43,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -53,10 +54,13 @@ if __package__:  # imported as preprocessing.jrc_sort
         bad_rows,
         dataset_format,
         dataset_writer,
+        encoding_flags,
         event_columns,
         event_source,
         hadoop_files,
         job_flags,
+        layout_page,
+        layout_report,
         publication,
         session_layout,
         spark_errors,
@@ -66,25 +70,29 @@ else:  # run by spark-submit: the siblings lie in the script's folder, or came w
     import bad_rows
     import dataset_format
     import dataset_writer
+    import encoding_flags
     import event_columns
     import event_source
     import hadoop_files
     import job_flags
+    import layout_page
+    import layout_report
     import publication
     import session_layout
     import spark_errors
     import verify
 
 
+REPORT_JSON, REPORT_PAGE = "_report.json", "_report.html"
+
+
 @dataclass(frozen=True)
 class JobReport:
-    """What the job did, for people; `manifests` by dataset, `seconds` by phase, in order."""
+    """What the job did; `manifests` by dataset, `report` as in `_report.json`."""
 
     manifests: Mapping[str, dataset_format.Manifest]
-    input_facts: bad_rows.InputFacts
-    counts: session_layout.SessionCounts | None
+    report: Mapping[str, Any]
     output_path: str
-    seconds: Mapping[str, float]
 
     @property
     def manifest(self) -> dataset_format.Manifest:
@@ -92,30 +100,7 @@ class JobReport:
         return next(iter(self.manifests.values()))
 
     def __str__(self) -> str:
-        lines: list[tuple[str, object]] = []
-        for dataset, manifest in self.manifests.items():
-            lines += [("", dataset)] if dataset else []
-            lines += _dataset_lines(manifest)
-        if self.input_facts.bad_rows:
-            lines += [("bad rows", f"{n}, {why}") for why, n in self.input_facts.bad_rows.items()]
-        if self.counts:
-            lines.append(("long sessions", self.counts.long_sessions))
-            lines.append(("dropped rows", self.counts.dropped_rows))
-        took = (f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
-        lines += [("seconds", ", ".join(took)), ("output", self.output_path)]
-        return "\n".join(f"{name:<13} {value}" for name, value in lines)
-
-
-def _dataset_lines(manifest: dataset_format.Manifest) -> list[tuple[str, object]]:
-    facts, rows = manifest.statistics, [file.rows for file in manifest.files]
-    lengths = f"p50 {facts.session_rows_p50}, p90 {facts.session_rows_p90}, "
-    return [
-        ("rows", facts.rows),
-        ("sessions", facts.sessions),
-        ("session rows", f"{lengths}p99 {facts.session_rows_p99}, max {facts.max_session_rows}"),
-        ("files", f"{len(rows)}, of {min(rows)} to {max(rows)} rows"),
-        ("timestamps", f"{facts.min_timestamp} to {facts.max_timestamp}"),
-    ]
+        return f"{layout_report.to_text(self.report)}\n{'output':<13} {self.output_path}"
 
 
 def run_job(spark: SparkSession, options: argparse.Namespace) -> JobReport:
@@ -145,25 +130,24 @@ def _run_phases(
     inputs: Sequence[str],
     held: publication.Output,
 ) -> JobReport:
-    rules = job_flags.session_rules(options)
+    rules, split = job_flags.session_rules(options), job_flags.split_rule(options)
     seconds: dict[str, float] = {}
     with _timed(seconds, "check"):
-        events = read_events(spark, options, inputs, rules)
+        events = read_events(spark, options, inputs, rules, split)
         bad = bad_rows.BadRows(events, rules.columns, rules.timestamp, rules.timestamp_unit)
         facts = bad.count()
         bad_rows.check_some_good_rows(facts)
         if options.on_bad_rows == "fail":
             bad_rows.check_no_bad_rows(facts)
-    staged: dict[str, str] = {}
-    with _timed(seconds, "sort and write"):
-        good = events
-        if facts.bad_rows:
-            good = bad.good()
-            staged[""] = dataset_writer.write_quarantine(bad.bad(), held)
         num_partitions = options.num_partitions or job_flags.default_num_partitions(
             event_source.estimated_bytes(events), options.target_file_size
         )
-        layout = session_layout.lay_out(good, rules, num_partitions, job_flags.split_rule(options))
+    with _timed(seconds, "sort and write"):
+        if facts.bad_rows:
+            dataset_writer.write_quarantine(bad.bad(), held)
+        good = encode_features(bad.good() if facts.bad_rows else events, options, held)
+        layout = session_layout.lay_out(good, rules, num_partitions, split)
+        layout_report.check_labels(layout.schema, options.label_columns)
         written = dataset_writer.write_rows(layout, held, options.row_group_bytes)
     with _timed(seconds, "verify and index"):
         verified = {
@@ -176,8 +160,47 @@ def _run_phases(
         counts = session_layout.session_counts(layout)
         dataset_writer.check_counts(facts, counts, list(manifests.values()), rules)
     with _timed(seconds, "publish"):
-        held.publish({**staged, **written}, manifests)
-    return JobReport(manifests, facts, counts, options.output_path, seconds)
+        report = layout_report.summarize(verified, _job_facts(facts, counts, rules, seconds))
+        pages = {
+            REPORT_JSON: layout_report.to_json(report),
+            REPORT_PAGE: layout_page.to_html(report),
+        }
+        beside = ("", f"{held.staging}/{dataset_writer.BESIDE}")
+        held.publish([beside, *written.items()], manifests, pages)
+    return JobReport(manifests, report, options.output_path)
+
+
+def encode_features(
+    rows: DataFrame, options: argparse.Namespace, held: publication.Output
+) -> DataFrame:
+    """`rows` with the features encoded that the flags name; a vocabulary is staged beside them."""
+    names = [name for _, name in job_flags.session_rules(options).flags]
+    names += [options.split_column] if options.split_column else []
+    scratch = f"{held.staging}/vocabulary"
+    kept = [*names, *options.label_columns]
+    encoded = encoding_flags.encode(rows, options, held.files, scratch, kept)
+    if encoded.vocabulary:
+        dataset_writer.add_vocabulary(encoded.vocabulary, held)
+    return encoded.rows
+
+
+def _job_facts(
+    facts: bad_rows.InputFacts,
+    counts: session_layout.SessionCounts | None,
+    rules: session_layout.SessionRules,
+    seconds: Mapping[str, float],
+) -> layout_report.JobFacts:
+    dropped = counts.dropped_rows if counts else 0
+    what = "older rows" if rules.long_sessions == "newest" else "rows"
+    reason = f"{what} of sessions of more than {rules.max_rows} rows"
+    return layout_report.JobFacts(
+        input_rows=facts.rows,
+        bad_rows=facts.bad_rows,
+        dropped_rows={reason: dropped} if dropped else {},
+        long_sessions=counts.long_sessions if counts else 0,
+        long_policy=rules.long_sessions if rules.max_rows else None,
+        seconds=seconds,
+    )
 
 
 def read_events(
@@ -185,6 +208,7 @@ def read_events(
     options: argparse.Namespace,
     inputs: Sequence[str],
     rules: session_layout.SessionRules,
+    split: session_layout.SplitRule | None,
 ) -> DataFrame:
     """The chosen rows and columns of the input, with key columns that can be keys.
 
@@ -198,7 +222,6 @@ def read_events(
     chosen = event_source.choose_rows(source, options.where)
     event_columns.check_not_empty(chosen)
     events = event_columns.select_columns(chosen, options.columns_regex, options.drop_columns)
-    split = job_flags.split_rule(options)
     event_columns.check_schema(events, rules, source.columns, split)
     return events
 

@@ -3,7 +3,7 @@
     dataset/
       part-00000.parquet ...      what `_manifest.json` lists is the dataset
       part-00000-g2.parquet ...   files of the next publication, generation 2, beside them
-      _index/, _quarantine/       by the same names
+      _index/, _quarantine/, _vocabulary/     files of the same names
       _manifest.json              replaced in one step: that moment publishes
       _staging-<random>/          where a job writes and verifies before anything is published
       _lock                       the job that is writing
@@ -22,7 +22,7 @@ import posixpath
 import re
 import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -37,8 +37,14 @@ else:  # run by spark-submit, see jrc_sort.py
 LOCK_NAME = "_lock"
 STAGING_PREFIX = "_staging-"
 QUARANTINE_FOLDER = "_quarantine"
+VOCABULARY_FOLDER = "_vocabulary"
 _MANIFEST = dataset_format.MANIFEST_NAME
-_FILE_FOLDERS = ("", f"{dataset_format.INDEX_FOLDER}/", f"{QUARANTINE_FOLDER}/")
+_FILE_FOLDERS = (
+    "",
+    f"{dataset_format.INDEX_FOLDER}/",
+    f"{QUARANTINE_FOLDER}/",
+    f"{VOCABULARY_FOLDER}/",
+)
 _DATA_FILE = re.compile(r"part-\d{5}(?:-g(\d+))?\.parquet")
 
 
@@ -106,17 +112,20 @@ class Output:
             )
 
     def publish(
-        self, staged: Mapping[str, str], manifests: Mapping[str, dataset_format.Manifest]
+        self,
+        staged: Iterable[tuple[str, str]],
+        manifests: Mapping[str, dataset_format.Manifest],
+        reports: Mapping[str, str],
     ) -> None:
-        """Move the files of the folders `staged` into place and let the manifests list them.
+        """Move staged files into place, let the manifests list them, and add `reports` by name.
 
-        Both are by dataset; `staged` may have "" too, for a quarantine above them. Of several
-        datasets all but the first lose their old manifest for the moment in which the first
-        changes: a job that dies just then leaves them unfinished, not two that do not belong
-        together.
+        `staged` are datasets and folders of their files, with dataset "" for what stands above
+        train and eval; `manifests` are by dataset. Of several datasets all but the first lose
+        their old manifest for the moment in which the first changes: a job that dies just then
+        leaves them unfinished, not two that do not belong together.
         """
         try:
-            for dataset, folder in staged.items():
+            for dataset, folder in staged:
                 self._move_into_place(folder, self.folder(dataset))
             self.check_lock()
             first, *others = manifests
@@ -124,6 +133,8 @@ class Output:
                 self.files.delete(self._manifest_path(dataset))
             for dataset in (first, *others):
                 self.files.replace_text(self._manifest_path(dataset), manifests[dataset].to_json())
+            for name, text in reports.items():
+                self.files.replace_text(f"{self.path}/{name}", text)
         finally:
             with suppress(Exception):  # rubbish that stays is deleted by the next job
                 self.delete_unlisted()

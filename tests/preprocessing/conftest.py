@@ -41,6 +41,17 @@ def spark():
 
 
 @pytest.fixture(scope="session")
+def save():
+    """Write a frame as input, by Spark, in files that the hostile defaults do not cut."""
+
+    def write(df, folder, input_format: str = "parquet") -> None:
+        writer = df.coalesce(2).write.option("maxRecordsPerFile", 0).option("header", "true")
+        writer.format(input_format).save(str(folder))
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def frame(spark):
     """A frame from VALUES rows; cheaper than createDataFrame, which starts Python workers."""
 

@@ -152,8 +152,8 @@ def test_default_partitions_follow_the_input_size_in_coarse_steps():
     assert job_flags.default_num_partitions(64 * gib, gib) == 64
 
 
-def test_target_file_size_sets_the_number_of_files(spark, tmp_path):
-    spark.range(9000).selectExpr("id AS session_id", "id AS ts").write.parquet(f"{tmp_path}/in")
+def test_target_file_size_sets_the_number_of_files(spark, save, tmp_path):
+    save(spark.range(9000).selectExpr("id AS session_id", "id AS ts"), tmp_path / "in")
     total = sum(path.stat().st_size for path in (tmp_path / "in").glob("part-*"))
     flags = ["--input-path", f"{tmp_path}/in", "--output-path", f"{tmp_path}/out"]
     flags += ["--session-column", "session_id", "--timestamp-column", "ts"]

@@ -47,7 +47,7 @@ def publish(files, tmp_path):
     def run(text: str = "x", overwrite: bool = True) -> None:
         with publication.locked_output(files, f"{tmp_path}/out", ("",), overwrite) as held:
             folder, name = stage(held, text=text)
-            held.publish({"": folder}, {"": manifest(name)})
+            held.publish([("", folder)], {"": manifest(name)}, {"_report.json": text})
 
     return run
 
@@ -57,7 +57,7 @@ def publish_both(files, out: Path, text: str) -> None:
         train, name = stage(held, "train", text)
         evaluation, _ = stage(held, "eval", text)
         both = {"train": manifest(name), "eval": manifest(name)}
-        held.publish({"train": train, "eval": evaluation}, both)
+        held.publish([("train", train), ("eval", evaluation)], both, {})
 
 
 def tree(folder: Path) -> list[str]:
@@ -77,7 +77,8 @@ def test_replacing_leaves_only_the_new_files(publish, tmp_path):
     publish("two")
     assert listed(out) == {"part-00000-g2.parquet": "two"}
     name = "part-00000-g2.parquet"
-    assert tree(out) == [f"_index/{name}", "_manifest.json", f"_quarantine/{name}", name]
+    files_and_report = [f"_index/{name}", "_manifest.json", f"_quarantine/{name}", "_report.json"]
+    assert tree(out) == [*files_and_report, name]
     publish("three")
     assert listed(out) == {"part-00000-g3.parquet": "three"}
 
@@ -127,7 +128,7 @@ def test_a_job_that_ends_at_any_step_leaves_old_or_new(
         kill_lock(out)
         publish("old")
         assert list(listed(out).values()) == ["old"]
-        assert len(tree(out)) == 4  # no rubbish survives the next job
+        assert len(tree(out)) == 5  # no rubbish survives the next job
         if calls < last:
             break
     assert ends >= {"rename": 3, "replace_text": 1, "delete": 0}[step]  # deletion may fail
@@ -174,7 +175,7 @@ def test_after_a_killed_first_job_no_flag_is_needed(files, publish, tmp_path, mo
     kill_lock(out)
     publish("new", overwrite=False)
     assert listed(out) == {"part-00000-g2.parquet": "new"}
-    assert len(tree(out)) == 4
+    assert len(tree(out)) == 5
     with pytest.raises(ValueError, match="exists; choose another or add --overwrite"):
         publish("newer", overwrite=False)
 
@@ -262,7 +263,7 @@ def test_a_job_whose_lock_was_taken_publishes_nothing(files, tmp_path):
         with publication.locked_output(files, str(out), ("",), False) as held:
             folder, name = stage(held)
             (out / "_lock").write_text(json.dumps(asdict(Lock.of_this_process())))
-            held.publish({"": folder}, {"": manifest(name)})
+            held.publish([("", folder)], {"": manifest(name)}, {})
 
     with pytest.raises(RuntimeError, match=r"of this job was taken by process \d+ of .*, so not"):
         job()
