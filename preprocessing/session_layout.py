@@ -179,7 +179,9 @@ def lay_out(
         kept = _is_kept(rules, F.col(position), F.col(length))
         rows = rows.observe(counts, *_counts(rules, F.col(position), kept)).where(kept)
     if keys.session_id:
-        piece = [F.floor(F.col(position) / rules.max_rows)] if rules.cuts else []
+        piece = []
+        if rules.max_rows is not None and rules.long_sessions == "cut":
+            piece = [F.floor(F.col(position) / rules.max_rows)]
         rows = rows.withColumn(keys.session_id, F.xxhash64(*session, *piece))
     rows = rows.drop(start, position, length, content)
     return Layout(rows, keys, num_partitions, side if split else None, counts)
@@ -229,7 +231,7 @@ def _drops(rules: SessionRules) -> bool:
 
 
 def _is_kept(rules: SessionRules, position: Column, length: Column) -> Column:
-    if not _drops(rules):
+    if rules.max_rows is None or rules.long_sessions == "cut":
         return F.lit(True)
     if rules.long_sessions == "drop":
         return length <= rules.max_rows

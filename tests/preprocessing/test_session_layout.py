@@ -183,7 +183,7 @@ def test_pieces_of_a_cut_session_follow_each_other(events):
     assert len(users) == len(set(users))
 
 
-def sides(layout) -> dict[str, list[dict[str, object]]]:
+def sides(layout) -> dict[str, list[dict]]:
     rows = [row.asDict() for row in layout.rows.collect()]
     return {side: [r for r in rows if r[layout.split] == side] for side in ("train", "eval")}
 
@@ -226,6 +226,7 @@ def test_split_by_hash_leaves_every_bucket_of_hashed_features_to_train(spark):
     split = SplitRule(eval_fraction=0.5)
     layout = session_layout.lay_out(events, SessionRules(("s",), "t"), 2, split)
     bucket = F.expr("pmod(xxhash64(s), 100)")
+    assert layout.split
     counts = layout.rows.groupBy(layout.split, bucket.alias("b")).count().collect()
     assert len(counts) == 200
 
@@ -240,8 +241,8 @@ def test_a_dirty_split_column_goes_by_the_first_row(spark):
 def test_one_shuffle_whatever_the_flags(events):
     rules = SessionRules(("u",), "t", ("v",), "s", GAP, max_rows=7, long_sessions="newest")
     layout = session_layout.lay_out(events, rules, 4, SplitRule(eval_from="100"))
-    plan = layout.rows._jdf.queryExecution().executedPlan().toString()
-    assert len(re.findall(r"Exchange ", plan)) == 1
+    execution = layout.rows._jdf.queryExecution()  # type: ignore[operator] # Java's method
+    assert execution.executedPlan().toString().count("Exchange ") == 1
 
 
 def test_rows_with_equal_keys_have_one_order_whatever_the_input_order(frame):
