@@ -90,7 +90,9 @@ def encode(
         for name in min_rows:
             rows = vocabulary.apply_vocabulary(rows, written, name)
     if options.pipeline_config is not None:
-        features = pipeline_text.read_features(_read_config(files, options.pipeline_config))
+        config = _read_config(files, options.pipeline_config)
+        kept = [*kept, *pipeline_text.read_other_columns(config)]
+        features = pipeline_text.read_features(config)
         rows = feature_encoding.encode_features(rows, features, kept)
     return Encoded(rows, path)
 

@@ -20,6 +20,11 @@ _ID_FIELDS = {
     *("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets"),
     *("hash_bucket_size", "pooling", "embedding_constraints"),
 }
+# Fields whose values are columns that the trainer reads as they are.
+_COLUMN_FIELDS = {
+    *("label_fields", "sample_weight_fields", "label_name", "sample_weight_name"),
+    *("task_space_indicator_label", "grouping_key", "session_name"),
+}
 _RAW_FIELDS = {"feature_name", "expression", "value_dim", "default_value"}
 
 Message = dict[str, list[Any]]
@@ -77,6 +82,17 @@ def read_features(text: str) -> tuple[Feature, ...]:
     used = {name for group in groups for name in group.get("feature_names", [])}
     features = [_feature(entry) for entry in config.get("feature_configs", [])]
     return tuple(feature for feature in features if feature.name in used)
+
+
+def read_other_columns(text: str) -> set[str]:
+    """The columns that the pipeline config `text` names for labels, weights and groups."""
+    found: set[str] = set()
+    messages = [parse_text(text)]
+    for message in messages:
+        for name, values in message.items():
+            found.update(value for value in values if name in _COLUMN_FIELDS)
+            messages += [value for value in values if isinstance(value, dict)]
+    return found
 
 
 def _feature(entry: Message) -> Feature:

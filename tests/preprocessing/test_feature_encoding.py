@@ -111,6 +111,21 @@ def test_encoded_columns_load_as_the_raw_ones(encode, config):
     assert encoded["stats"].type == pa.list_(pa.field("element", pa.float32()))
 
 
+def test_columns_of_labels_weights_and_groups_stay(encode, tmp_path):
+    losses = 'losses { jrc_loss { session_name: "session_id" } }'
+    metrics = "metrics { grouped_auc { grouping_key: 'query' } }"
+    weights = 'data_config { sample_weight_fields: "price"'
+    text = CONFIG.replace("data_config {", weights).replace(
+        "model_config {", f"model_config {{ {losses} {metrics}"
+    )
+    text = text.replace('feature_name: "price"', 'feature_name: "cost" expression: "item:price"')
+    (tmp_path / "jrc.config").write_text(text.replace('"slot", "price"]', '"slot", "cost"]'))
+    encoded = encode(raw_table(), "--pipeline-config", str(tmp_path / "jrc.config"), kept=())
+    assert set(encoded.column_names[:4]) == {"session_id", "click", "query", "price"}
+    assert encoded["query"].to_pylist() == raw_table()["query"].to_pylist()
+    assert {"query_id", "cost"} <= set(encoded.column_names)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [

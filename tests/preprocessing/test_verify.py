@@ -325,6 +325,17 @@ def test_sessions_are_judged_as_by_brute_force(spark, files, tmp_path, seed):
     assert facts.sessions_by_rows == {n: by_rows.count(n) for n in sorted(set(by_rows))}
 
 
+def test_no_row_moves_between_tasks(spark, files, published):
+    """One exchange, of what is left of each session, and one task per file."""
+    names = [path.name for path in sorted(published.glob("part-*.parquet"))]
+    schema = spark.read.parquet(str(published / names[0])).schema
+    keys = SortKeys("session_id", "ts", (), identity=("session_id",), partition_by=())
+    with dataset_facts.open_runs(files, str(published), names, schema, keys) as runs:
+        plan = runs._jdf.queryExecution().executedPlan().toString()
+    assert len(re.findall(r"\bExchange\b", plan)) == 1
+    assert re.search(r"\bExchange .*\n.*partial_count", plan)
+
+
 def test_nulls_are_counted_in_more_columns_than_a_number_has_bits(spark, files, tmp_path):
     names = [f"c{n}" for n in range(70)]
     nulls = {0, 61, 62, 63, 64, 69}
