@@ -50,7 +50,8 @@ def test_client_mode_needs_no_extra_flag(submit, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "sessions      2" in done.stdout
     manifest = dataset_format.read_manifest(tmp_path / "out")
-    assert [column.name for column in manifest.schema] == ["user_id", "time", "item"]
+    names = [column.name for column in manifest.schema]
+    assert names == ["user_id", "time", "item", "session_id64"]  # the last for text keys
     assert manifest.statistics.rows == 3
 
 
