@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from contextlib import suppress
 from typing import Any
 
@@ -145,24 +144,19 @@ class HadoopFiles:
                 raise FileExistsError(path) from None
             raise
 
-    def replace_text(self, path: str, text: str) -> None:
-        """Put a file with `text` at `path` in one step: readers see the old one or the new one."""
-        system, java_path = self._open(path)
-        if str(java_path.toUri().getScheme() or system.getScheme()) in OBJECT_STORES:
-            self.write_text(path, text, overwrite=True)
-            return
-        fresh = f"{path}.new-{uuid.uuid4().hex[:12]}"
-        local, local_fresh = self._local(path), self._local(fresh)
-        if local is not None and local_fresh is not None:
-            self._delete_checksum(local)
-            with open(local_fresh, "x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
+    def put_in_place(self, source: str, target: str) -> None:
+        """Move the file `source` to `target` in one step: readers see the old file or the new."""
+        system, java_target = self._open(target)
+        local_source, local_target = self._local(source), self._local(target)
+        if str(java_target.toUri().getScheme() or system.getScheme()) in OBJECT_STORES:
+            self.write_text(target, self.read_text(source), overwrite=True)
+        elif local_source is not None and local_target is not None:
+            self._delete_checksum(local_target)
+            with open(local_source, "rb") as file:
                 os.fsync(file.fileno())
-            os.replace(local_fresh, local)
-            return
-        self.write_text(fresh, text)
-        self._rename_over(fresh, path)
+            os.replace(local_source, local_target)
+        else:
+            self._rename_over(source, target)
 
     def _rename_over(self, source: str, target: str) -> None:
         context = self._file_context.getFileContext(self._path(target).toUri(), self._conf)

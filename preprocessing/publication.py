@@ -127,14 +127,17 @@ class Output:
         try:
             for dataset, folder in staged:
                 self._move_into_place(folder, self.folder(dataset))
+            # All is written, a full disk included, before anything that readers see changes.
+            texts = {self._manifest_path(name): m.to_json() for name, m in manifests.items()}
+            texts |= {f"{self.path}/{name}": text for name, text in reports.items()}
+            sources = {path: f"{self.staging}/text-{n}" for n, path in enumerate(texts)}
+            for path, text in texts.items():
+                self.files.write_text(sources[path], text)
             self.check_lock()
-            first, *others = manifests
-            for dataset in others:
+            for dataset in list(manifests)[1:]:
                 self.files.delete(self._manifest_path(dataset))
-            for dataset in (first, *others):
-                self.files.replace_text(self._manifest_path(dataset), manifests[dataset].to_json())
-            for name, text in reports.items():
-                self.files.replace_text(f"{self.path}/{name}", text)
+            for path, source in sources.items():
+                self.files.put_in_place(source, path)
         finally:
             with suppress(Exception):  # rubbish that stays is deleted by the next job
                 self.delete_unlisted()

@@ -91,7 +91,7 @@ def end(*args):
     raise Dead
 
 
-STEPS = ("rename", "replace_text", "delete")
+STEPS = ("rename", "put_in_place", "delete")
 
 
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "failed"])
@@ -131,7 +131,7 @@ def test_a_job_that_ends_at_any_step_leaves_old_or_new(
         assert len(tree(out)) == 5  # no rubbish survives the next job
         if calls < last:
             break
-    assert ends >= {"rename": 3, "replace_text": 1, "delete": 0}[step]  # deletion may fail
+    assert ends >= {"rename": 3, "put_in_place": 1, "delete": 0}[step]  # deletion may fail
 
 
 def kill_lock(out: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_first_job_that_fails_leaves_nothing(files, tmp_path):
 
 
 def test_a_first_job_that_fails_while_it_publishes_leaves_nothing(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(hadoop_files.HadoopFiles, "replace_text", end)
+    monkeypatch.setattr(hadoop_files.HadoopFiles, "put_in_place", end)
     with pytest.raises(Dead):
         publish_both(files, tmp_path / "out", "new")
     assert not (tmp_path / "out").exists()
@@ -167,7 +167,7 @@ def test_after_a_killed_first_job_no_flag_is_needed(files, publish, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(publication, "_release", lambda held: None)
         patch.setattr(publication.Output, "delete_unlisted", lambda held: None)
-        patch.setattr(hadoop_files.HadoopFiles, "replace_text", end)
+        patch.setattr(hadoop_files.HadoopFiles, "put_in_place", end)
         with pytest.raises(Dead):
             publish(overwrite=False)
     assert (out / "part-00000.parquet").exists()
@@ -194,7 +194,7 @@ def test_train_and_eval_are_never_of_two_jobs(files, tmp_path, monkeypatch):
 
     publish_both(files, out, "old")
     assert set(listed(out / "eval").values()) == {"old"}
-    right, calls = hadoop_files.HadoopFiles.replace_text, 0
+    right, calls = hadoop_files.HadoopFiles.put_in_place, 0
 
     def second_fails(*args):
         nonlocal calls
@@ -204,7 +204,7 @@ def test_train_and_eval_are_never_of_two_jobs(files, tmp_path, monkeypatch):
         right(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hadoop_files.HadoopFiles, "replace_text", second_fails)
+        patch.setattr(hadoop_files.HadoopFiles, "put_in_place", second_fails)
         with pytest.raises(Dead):
             publish_both(files, out, "new")
     assert set(listed(out / "train").values()) == {"new"}
@@ -312,11 +312,39 @@ def test_replacing_by_hadoop_rename_works_where_the_file_system_is_not_local(fil
 
 
 def test_hadoop_reads_a_replaced_file_whatever_checksum_the_old_one_had(files, tmp_path):
-    path = f"{tmp_path}/a"
-    files.write_text(path, "old")
-    assert (tmp_path / ".a.crc").exists()
-    files.replace_text(path, "new")
-    assert files.read_text(path) == "new"
+    for name in ("old", "new"):
+        files.write_text(f"{tmp_path}/{name}", name)
+    assert (tmp_path / ".old.crc").exists()
+    files.put_in_place(f"{tmp_path}/new", f"{tmp_path}/old")
+    assert files.read_text(f"{tmp_path}/old") == "new"
+
+
+def test_an_object_store_gets_the_whole_text_at_once(files, tmp_path, monkeypatch):
+    """Its renames are copies; a file appears there when its upload is complete."""
+    for name in ("old", "new"):
+        files.write_text(f"{tmp_path}/{name}", name)
+    monkeypatch.setattr(hadoop_files, "OBJECT_STORES", ("file",))
+    files.put_in_place(f"{tmp_path}/new", f"{tmp_path}/old")
+    assert (tmp_path / "old").read_text() == "new"
+
+
+def test_a_disk_that_fills_up_while_publishing_keeps_train_and_eval(files, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    publish_both(files, out, "old")
+    right = hadoop_files.HadoopFiles.write_text
+    written = []
+
+    def second_fails(self, path, *args):
+        written.append(path)
+        if len(written) == 2:
+            raise OSError("No space left on device")
+        right(self, path, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hadoop_files.HadoopFiles, "write_text", second_fails)
+        with pytest.raises(OSError, match="No space left on device"):
+            publish_both(files, out, "new")
+    assert set(listed(out / "train").values()) == set(listed(out / "eval").values()) == {"old"}
 
 
 def test_rename_never_moves_into_a_folder(files, tmp_path):
