@@ -145,10 +145,12 @@ def _run_phases(
     with _timed(seconds, "sort and write"):
         if facts.bad_rows:
             dataset_writer.write_quarantine(bad.bad(), held)
-        good = encode_features(bad.good() if facts.bad_rows else events, options, held)
-        layout = session_layout.lay_out(good, rules, num_partitions, split)
+        encoded = encode_features(bad.good() if facts.bad_rows else events, options, held)
+        layout = session_layout.lay_out(encoded.rows, rules, num_partitions, split)
         layout_report.check_labels(layout.schema, options.label_columns)
         written = dataset_writer.write_rows(layout, held, options.row_group_bytes)
+        if encoded.vocabulary:  # moved when the rows, which are encoded by it, are written
+            dataset_writer.add_vocabulary(encoded.vocabulary, held)
     with _timed(seconds, "verify and index"):
         verified = {
             dataset: verify.verify_and_index(
@@ -172,16 +174,12 @@ def _run_phases(
 
 def encode_features(
     rows: DataFrame, options: argparse.Namespace, held: publication.Output
-) -> DataFrame:
-    """`rows` with the features encoded that the flags name; a vocabulary is staged beside them."""
-    names = [name for _, name in job_flags.session_rules(options).flags]
-    names += [options.split_column] if options.split_column else []
-    scratch = f"{held.staging}/vocabulary"
-    kept = [*names, *options.label_columns]
-    encoded = encoding_flags.encode(rows, options, held.files, scratch, kept)
-    if encoded.vocabulary:
-        dataset_writer.add_vocabulary(encoded.vocabulary, held)
-    return encoded.rows
+) -> encoding_flags.Encoded:
+    """`rows` with the features encoded that the flags name; a vocabulary is staged."""
+    kept = [name for _, name in job_flags.session_rules(options).flags]
+    kept += [options.split_column] if options.split_column else []
+    kept += options.label_columns
+    return encoding_flags.encode(rows, options, held.files, f"{held.staging}/vocabulary", kept)
 
 
 def _job_facts(

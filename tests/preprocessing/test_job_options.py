@@ -298,3 +298,17 @@ def test_a_full_disk_leaves_the_old_dataset(spark, save, events, write_input, ru
     assert "File too large" in line
     assert sessions_of_out(tmp_path) == before
     assert not list((tmp_path / "out").glob("_lock")) + list((tmp_path / "out").glob("_staging-*"))
+
+
+def test_a_vocabulary_is_written_beside_the_data(write_input, run_job, tmp_path):
+    words = ["a", "a", "a", "b", "b", "c"]
+    table = pa.table({"session_id": [1] * 6, "ts": list(range(6)), "word": words})
+    source = write_input(table)
+    for suffix, more in (("", []), ("-g2", ["--overwrite"])):
+        run_job(source, "--vocabulary", "word=2", *more)
+        (path,) = (tmp_path / "out" / "_vocabulary").glob("part-*.parquet")
+        assert path.name == f"part-00000{suffix}.parquet"
+        found = pq.ParquetFile(path).read().to_pylist()
+        assert {row["value"] for row in found} == {"a", "b"}  # c is below the floor
+        (session,) = sessions_of_out(tmp_path)
+        assert [row["word"] for row in session] == [1, 1, 1, 2, 2, 0]
