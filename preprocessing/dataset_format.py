@@ -34,11 +34,15 @@ class DatasetError(ValueError):
     """A folder that is not a whole session dataset; the message says what to do."""
 
 
-def data_file_name(number: int) -> str:
-    """Name of data file `number`, the same on every run: `part-00000.parquet`."""
+def data_file_name(number: int, generation: int = 1) -> str:
+    """Name of data file `number`: `part-00000.parquet`.
+
+    A job that replaces a dataset writes the next generation beside it: `part-00000-g2.parquet`.
+    """
     if not 0 <= number < MAX_FILES:
         raise ValueError(f"data file number must be in [0, {MAX_FILES}), but got {number}")
-    return f"part-{number:05d}.parquet"
+    suffix = f"-g{generation}" if generation > 1 else ""
+    return f"part-{number:05d}{suffix}.parquet"
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,16 @@ class Column:
 
 @dataclass(frozen=True)
 class DataFile:
-    """One data file: its name, rows, sessions and size in bytes."""
+    """One data file: its name, rows, sessions and size in bytes.
+
+    `content_hash` depends on every value and the place of each row; older datasets have none.
+    """
 
     name: str
     rows: int
     sessions: int
     bytes: int
+    content_hash: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,9 @@ class Manifest:
 
     `fingerprint` is a hash of what the files hold, every value of every column, and of where each
     row lies; not of when, where or by which compression library they were written. So it is the
-    identity of the data set for training.
+    identity of the data set for training. Where the session column is a 64-bit hash, or counts
+    pieces of a user's history, `identity_columns` tell sessions apart for sure; none: the session
+    column does.
     """
 
     session_columns: tuple[str, ...]
@@ -94,6 +104,7 @@ class Manifest:
     files: tuple[DataFile, ...]
     statistics: Statistics
     fingerprint: str
+    identity_columns: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -128,6 +139,7 @@ class Manifest:
             files=tuple(_record(DataFile, row, source) for row in _rows(fields, "files", source)),
             statistics=_record(Statistics, _value(fields, "statistics", dict, source), source),
             fingerprint=_value(fields, "fingerprint", str, source),
+            identity_columns=_names({"identity_columns": [], **fields}, "identity_columns", source),
         )
         manifest._check(source)
         return manifest
@@ -329,10 +341,19 @@ def _rows(fields: Mapping[str, Any], key: str, source: str) -> list[Mapping[str,
     return rows
 
 
-_KINDS = {"int": int, "str": str, "int | float | str": (int, float, str)}
+_KINDS = {
+    "int": int,
+    "int | None": int,
+    "str": str,
+    "int | float | str": (int, float, str),
+}
 
 
 def _record(cls: type, fields: Mapping[str, Any], source: str) -> Any:
     """A dataclass of ints and strings from JSON; keys of later minor additions are left aside."""
-    kinds = {name: _KINDS[kind] for name, kind in cls.__annotations__.items()}
+    kinds = {
+        name: _KINDS[kind]
+        for name, kind in cls.__annotations__.items()
+        if fields.get(name) is not None or not hasattr(cls, name)  # with a default: may be missing
+    }
     return cls(**{name: _value(fields, name, kind, source) for name, kind in kinds.items()})

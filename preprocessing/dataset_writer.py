@@ -1,208 +1,117 @@
-"""Write the files of a session dataset, and prove from what was written that they are right.
+"""Write the files of a session dataset into a staging folder, one per partition of the layout.
 
-All inside one staging folder: `rows/` and `index/` hold files as Spark names them, `dataset/` what
-will be published, which is complete but for its manifest.
+<staging>/rows/          files as Spark names them
+<staging>/dataset/       the same files under the names they will be published by
+<staging>/dataset-train/, dataset-eval/   in their place, where sessions are split
+<staging>/beside/        what is published beside the data: _quarantine/, _vocabulary/
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 if __package__:  # imported as preprocessing.dataset_writer
     from preprocessing import dataset_format, session_layout
-    from preprocessing.hadoop_files import HadoopFiles
+    from preprocessing.bad_rows import InputFacts
+    from preprocessing.publication import QUARANTINE_FOLDER, VOCABULARY_FOLDER, Output
 else:  # run by spark-submit, see jrc_sort.py
     import dataset_format
     import session_layout
-    from hadoop_files import HadoopFiles
+    from bad_rows import InputFacts
+    from publication import QUARANTINE_FOLDER, VOCABULARY_FOLDER, Output
 
-INDEX = dataset_format.INDEX_FOLDER
-ROW_START = dataset_format.ROW_START
-NUM_ROWS = dataset_format.NUM_ROWS
+BESIDE = "beside"
 # Whatever the cluster's defaults are: nothing may split, merge or cut the partitions as laid out.
 WRITE_CONF = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.files.maxRecordsPerFile": "0",
+    # With partitionBy, one open file for each of train and eval; else rows are sorted once more.
+    "spark.sql.maxConcurrentOutputFileWriters": "2",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.writeLegacyFormat": "false",
 }
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """What a data file holds; `content_hash` depends on every value and the place of each row."""
+def write_rows(layout: session_layout.Layout, held: Output, row_group_bytes: int) -> dict[str, str]:
+    """Write each partition of `layout`, in its row order, to one file; returns folders by dataset.
 
-    rows: int
-    sessions: int
-    content_hash: int
-
-
-def write_rows(laid_out: DataFrame, files: HadoopFiles, staging: str, row_group_bytes: int) -> None:
-    """Write each partition of `laid_out`, in its row order, to one file of `staging`/dataset.
-
-    Files are numbered in partition order. Partitions without rows get none (Spark writes an empty
-    file for the first).
-    """
-    spark, target = laid_out.sparkSession, f"{staging}/dataset"
-    with settings(spark, WRITE_CONF):
-        writer = laid_out.write.option("compression", "zstd")
-        writer.option("parquet.block.size", row_group_bytes).parquet(f"{staging}/rows")
-    # Read with no column of the data: that a file has rows stands in its footer.
-    rows = spark.read.schema(T.StructType()).parquet(f"{staging}/rows")
-    names = [row.file_name for row in rows.select("_metadata.file_name").distinct().collect()]
-    files.make_folder(target)
-    for number, name in enumerate(sorted(names, key=_partition_number)):
-        numbered = dataset_format.data_file_name(number)
-        files.rename(f"{staging}/rows/{name}", f"{target}/{numbered}")
-
-
-def verify_and_index(
-    files: HadoopFiles,
-    staging: str,
-    schema: T.StructType,
-    keys: session_layout.SortKeys,
-    expected: session_layout.InputFacts,
-) -> dataset_format.Manifest:
-    """Check `staging`/dataset as written, add the session index, and describe both.
+    With a split each partition has one file in each of train and eval. Files are numbered in
+    partition order. Partitions without rows get none.
 
     Raises:
-        RuntimeError: rows were lost or doubled, or a session is not whole, contiguous, in order.
+        ValueError: a dataset would have no row.
     """
-    dataset = f"{staging}/dataset"
-    written = files.spark.read.schema(schema).parquet(dataset)
-    sizes = files.sizes(dataset)
-    # As many tasks as data files: the default of 200 is slow for a few files, too few for many.
-    with settings(files.spark, {"spark.sql.shuffle.partitions": str(len(sizes))}):
-        runs = session_layout.session_runs(session_layout.placed_rows(written, keys)).persist()
-        try:
-            per_file = _facts_per_file(runs)
-            check_rows(runs, per_file, expected.rows)
-            write_index(runs, files, staging, list(per_file))
-            statistics = _statistics(runs, expected)
-        finally:
-            runs.unpersist()
-        check_index(files.spark.read.parquet(f"{dataset}/{INDEX}"), per_file)
-    columns = tuple(dataset_format.Column(f.name, f.dataType.simpleString()) for f in schema.fields)
-    return dataset_format.Manifest(
-        session_columns=(keys.session,),
-        timestamp_column=keys.timestamp,
-        tie_breakers=keys.tie_breakers,
-        schema=columns,
-        files=tuple(
-            dataset_format.DataFile(name, facts.rows, facts.sessions, sizes[name])
-            for name, facts in per_file.items()
-        ),
-        statistics=statistics,
-        fingerprint=_fingerprint(keys, columns, per_file),
-    )
-
-
-def check_rows(runs: DataFrame, per_file: Mapping[str, FileFacts], expected_rows: int) -> None:
-    """Check data files as written: all rows are there, each session whole, contiguous, in order.
-
-    Raises:
-        RuntimeError: it is not so; the message names sessions and files.
-    """
-    violations = session_layout.find_violations(runs)
-    found = sum(facts.rows for facts in per_file.values())
-    if found != expected_rows:
-        violations.insert(0, f"{expected_rows} rows were read but {found} were written")
-    if violations:
-        raise RuntimeError(
-            "verification of the written files failed, so nothing was published: "
-            + "; ".join(violations)
-            + ". Run the job again; if this repeats, report it with this message"
-        )
-
-
-def write_index(runs: DataFrame, files: HadoopFiles, staging: str, names: Sequence[str]) -> None:
-    """Write `staging`/dataset/_index: for each data file of `names`, its sessions in file order."""
-    scratch, target = f"{staging}/index", f"{staging}/dataset/{INDEX}"
-    index = runs.select(
-        "file", F.col("row_start").alias(ROW_START), F.col("num_rows").cast("int").alias(NUM_ROWS)
-    )
-    # The sort starts with the column of partitionBy, which therefore adds no sort of its own.
-    in_order = index.repartition(len(names), "file").sortWithinPartitions("file", ROW_START)
-    with settings(runs.sparkSession, WRITE_CONF):
-        writer = in_order.write.option("compression", "zstd")
-        writer.partitionBy("file").parquet(scratch)
-    files.make_folder(target)
-    for name in names:
-        parts = [part for part in files.sizes(f"{scratch}/file={name}") if part.startswith("part-")]
-        assert len(parts) == 1, f"the index of {name} must be one file, but got {parts}"
-        files.rename(f"{scratch}/file={name}/{parts[0]}", f"{target}/{name}")
-
-
-def check_index(index: DataFrame, per_file: Mapping[str, FileFacts]) -> None:
-    """Check index files as written: each covers the rows of its data file exactly, in order.
-
-    Raises:
-        RuntimeError: an index file does not; the message names it.
-    """
-    placed = index.select("*", "_metadata.file_name", "_metadata.row_index")
-    above = (
-        Window.partitionBy("file_name")
-        .orderBy("row_index")
-        .rowsBetween(Window.unboundedPreceding, -1)
-    )
-    is_misplaced = F.col(ROW_START) != F.coalesce(F.sum(NUM_ROWS).over(above), F.lit(0))
-    found = (
-        placed.withColumn("misplaced", F.when(is_misplaced, 1).otherwise(0))
-        .groupBy("file_name")
-        .agg(F.sum(NUM_ROWS), F.count(F.lit(1)), F.sum("misplaced"))
-        .collect()
-    )
-    facts = {name: tuple(counts) for name, *counts in found}
-    for name, file in per_file.items():
-        if facts.get(name) != (file.rows, file.sessions, 0):
-            raise RuntimeError(
-                "verification of the written index failed, so nothing was published: "
-                f"(rows, sessions, misplaced sessions) of {name} must be "
-                f"({file.rows}, {file.sessions}, 0), but are {facts.get(name)}; run the job again"
+    scratch = f"{held.staging}/rows"
+    with settings(held.files.spark, WRITE_CONF):
+        writer = layout.rows.write.option("compression", "zstd")
+        writer = writer.option("parquet.block.size", row_group_bytes)
+        if layout.split:
+            writer = writer.partitionBy(layout.split)
+        writer.parquet(scratch)
+    if layout.split is None:
+        return {"": _number_files(held, scratch, f"{held.staging}/dataset")}
+    folders = {}
+    for dataset in held.datasets:
+        part = f"{scratch}/{layout.split}={dataset}"
+        if not held.files.exists(part):
+            raise ValueError(
+                f"train and eval must both have sessions, but {dataset} has none; change "
+                "--eval-from or --eval-fraction"
             )
+        folders[dataset] = _number_files(held, part, f"{held.staging}/dataset-{dataset}")
+    return folders
 
 
-def _facts_per_file(runs: DataFrame) -> dict[str, FileFacts]:
-    """Facts of each data file, in name order."""
-    facts = runs.groupBy("file").agg(
-        F.sum("num_rows"), F.count(F.lit(1)), F.bit_xor("content_hash")
-    )
-    return {name: FileFacts(*counts) for name, *counts in sorted(facts.collect())}
+def write_quarantine(bad: DataFrame, held: Output) -> None:
+    """Write the bad rows with their reasons to <staging>/beside."""
+    scratch = f"{held.staging}/bad_rows"
+    with settings(held.files.spark, WRITE_CONF):
+        bad.write.option("compression", "zstd").parquet(scratch)
+    _number_files(held, scratch, f"{held.staging}/{BESIDE}/{QUARANTINE_FOLDER}")
 
 
-def _statistics(runs: DataFrame, facts: session_layout.InputFacts) -> dataset_format.Statistics:
-    nearest_rank = "cast(percentile_disc({}) within group (order by num_rows) as bigint)"
-    row = runs.agg(
-        F.count(F.lit(1)).alias("sessions"),
-        F.max("num_rows").alias("max_session_rows"),
-        *(F.expr(nearest_rank.format(p / 100)).alias(f"session_rows_p{p}") for p in (50, 90, 99)),
-    ).collect()[0]
-    return dataset_format.Statistics(
-        rows=facts.rows,
-        min_timestamp=facts.min_timestamp,
-        max_timestamp=facts.max_timestamp,
-        **row.asDict(),
-    )
+def add_vocabulary(path: str, held: Output) -> None:
+    """Move the vocabulary file at `path` to <staging>/beside."""
+    folder = f"{held.staging}/{BESIDE}/{VOCABULARY_FOLDER}"
+    held.files.make_folder(folder)
+    held.files.rename(path, f"{folder}/{dataset_format.data_file_name(0, held.generation)}")
 
 
-def _fingerprint(
-    keys: session_layout.SortKeys,
-    columns: Sequence[dataset_format.Column],
-    per_file: Mapping[str, FileFacts],
-) -> str:
-    """SHA-256 over keys, schema, and per file its rows, sessions, and content hash."""
-    schema = [[column.name, column.type] for column in columns]
-    files = [[name, file.rows, file.sessions, file.content_hash] for name, file in per_file.items()]
-    return hashlib.sha256(json.dumps([keys.names, schema, files]).encode()).hexdigest()
+def check_counts(
+    facts: InputFacts,
+    counts: session_layout.SessionCounts | None,
+    manifests: Sequence[dataset_format.Manifest],
+    rules: session_layout.SessionRules,
+) -> None:
+    """Check that every row and session read is in a dataset or reported, and only once.
+
+    Raises:
+        RuntimeError: it is not so.
+    """
+    rows = sum(manifest.statistics.rows for manifest in manifests)
+    sessions = sum(manifest.statistics.sessions for manifest in manifests)
+    expected, wrong = facts.good_rows, []
+    if counts is not None:
+        if counts.rows != facts.good_rows:
+            wrong.append(f"{facts.good_rows} rows were read but {counts.rows} were laid out")
+        expected -= counts.dropped_rows
+        whole = counts.sessions
+        if rules.max_rows is not None and rules.long_sessions == "drop":
+            whole -= counts.long_sessions
+        if not rules.cuts and sessions != whole:
+            wrong.append(f"{whole} sessions were laid out but {sessions} were written")
+    if rows != expected:
+        wrong.insert(0, f"{expected} rows were read but {rows} were written")
+    if wrong:
+        raise RuntimeError(
+            f"verification of the written files failed, so nothing was published: "
+            f"{'; '.join(wrong)}. Run the job again; if this repeats, report it with this message"
+        )
 
 
 @contextmanager
@@ -219,6 +128,27 @@ def settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
                 spark.conf.unset(name)
             else:
                 spark.conf.set(name, old)
+
+
+def _number_files(held: Output, written: str, target: str) -> str:
+    """Move Spark's files from `written` to `target` under their names; leaves empty ones."""
+    names = [name for name in held.files.sizes(written) if name.startswith("part-")]
+    held.files.make_folder(target)
+    number = 0
+    for name in sorted(names, key=_partition_number):
+        path = f"{written}/{name}"
+        # Spark writes a file for the first partition even when it has no row.
+        if _partition_number(name) == 0 and _is_empty(held.files.spark, path):
+            continue
+        numbered = dataset_format.data_file_name(number, held.generation)
+        held.files.rename(path, f"{target}/{numbered}")
+        number += 1
+    return target
+
+
+def _is_empty(spark: SparkSession, path: str) -> bool:
+    """Read with no column of the data: that a file has rows stands in its footer."""
+    return spark.read.schema(T.StructType()).parquet(path).isEmpty()
 
 
 def _partition_number(file_name: str) -> int:

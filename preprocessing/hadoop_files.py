@@ -1,28 +1,18 @@
-"""Files on any file system that Hadoop knows (local, HDFS, object stores), published atomically.
-
-A dataset is assembled in a hidden staging folder beside its final place and renamed at the end,
-its manifest last. What fails before that leaves the final place as it was. What a killed driver
-can leave behind, beside the final place:
-
-    .<name>.staging-*               safe to delete
-    .<name>.old-*, and no <name>    killed while it replaced a dataset: `.old-*` is that dataset,
-                                    and the next run to the same place puts it back first
-    .<name>.old-*, and <name>       without a manifest, <name> is unfinished: rename `.old-*` to
-                                    <name> in its stead, or run again; else `.old-*` is rubbish
-"""
+"""Files on any file system that Hadoop knows: local, HDFS, object stores."""
 
 from __future__ import annotations
 
-import posixpath
+import os
 import re
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 _GLOB = re.compile(r"[\[\]{}*?\\]")
+# On an object store a file appears whole, when its upload is complete, and a rename is a copy.
+OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "oss", "cosn", "obs", "wasb", "wasbs")
 
 
 def has_glob(path: str) -> bool:
@@ -44,7 +34,11 @@ class HadoopFiles:
     def __init__(self, spark: SparkSession):
         self.spark = spark
         jvm: Any = spark._jvm
+        self._gateway: Any = spark.sparkContext._gateway
         self._path = jvm.org.apache.hadoop.fs.Path
+        self._io = jvm.org.apache.hadoop.io.IOUtils
+        self._file_context = jvm.org.apache.hadoop.fs.FileContext
+        self._rename_option = getattr(jvm, "org.apache.hadoop.fs.Options$Rename")
         self._conf = spark._jsc.hadoopConfiguration()  # type: ignore[union-attr] # set in classic mode
 
     def _open(self, path: str) -> tuple[Any, Any]:
@@ -107,75 +101,77 @@ class HadoopFiles:
         system, java_path = self._open(path)
         system.delete(java_path, True)
 
-    def write_text(self, path: str, text: str) -> None:
-        """Write `text` as UTF-8 to a new file `path`."""
+    def is_file(self, path: str) -> bool:
+        """Whether there is a file at `path`."""
         system, java_path = self._open(path)
-        stream = system.create(java_path, False)
+        return bool(system.exists(java_path) and system.getFileStatus(java_path).isFile())
+
+    def read_text(self, path: str) -> str:
+        """The UTF-8 text of the file `path`."""
+        system, java_path = self._open(path)
+        stream = system.open(java_path)
+        try:
+            return bytes(self._io.readFullyToByteArray(stream)).decode("utf-8")
+        finally:
+            stream.close()
+
+    def write_text(self, path: str, text: str, overwrite: bool = False) -> None:
+        """Write `text` as UTF-8 to the file `path`, which must be new unless `overwrite`."""
+        system, java_path = self._open(path)
+        stream = system.create(java_path, overwrite)
         try:
             stream.write(text.encode("utf-8"))
         finally:
             stream.close()
 
+    def create_text(self, path: str, text: str) -> None:
+        """Make the file `path`, as one of several that try at once may do.
 
-def sibling(path: str, purpose: str) -> str:
-    """A hidden, unused name beside `path`: `.<name>.<purpose>-<random>`."""
-    parent, name = posixpath.split(path)
-    return f"{parent}/.{name}.{purpose}-{uuid.uuid4().hex[:12]}"
+        Locally and on HDFS exactly one succeeds; object stores have no such promise.
 
+        Raises:
+            FileExistsError: `path` is there.
+        """
+        local = self._local(path)
+        if local is not None:  # Hadoop's local file system looks first and creates then
+            with open(local, "x", encoding="utf-8") as file:
+                file.write(text)
+            return
+        try:
+            self.write_text(path, text)
+        except Py4JJavaError:
+            if self.exists(path):
+                raise FileExistsError(path) from None
+            raise
 
-@contextmanager
-def staging_folder(files: HadoopFiles, output: str) -> Iterator[str]:
-    """A new hidden folder beside `output`, deleted at the end, whatever happened."""
-    staging = sibling(output, "staging")
-    files.make_folder(staging)
-    try:
-        yield staging
-    finally:
-        files.delete(staging)
+    def put_in_place(self, source: str, target: str) -> None:
+        """Move the file `source` to `target` in one step: readers see the old file or the new."""
+        system, java_target = self._open(target)
+        local_source, local_target = self._local(source), self._local(target)
+        if str(java_target.toUri().getScheme() or system.getScheme()) in OBJECT_STORES:
+            self.write_text(target, self.read_text(source), overwrite=True)
+        elif local_source is not None and local_target is not None:
+            self._delete_checksum(local_target)
+            with open(local_source, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(local_source, local_target)
+        else:
+            self._rename_over(source, target)
 
+    def _rename_over(self, source: str, target: str) -> None:
+        context = self._file_context.getFileContext(self._path(target).toUri(), self._conf)
+        options = self._gateway.new_array(self._rename_option, 1)
+        options[0] = self._rename_option.OVERWRITE
+        context.rename(self._path(source), self._path(target), options)
 
-def publish(files: HadoopFiles, staged: str, manifest: str, output: str) -> None:
-    """Rename the folder `staged` to `output`, then the file `manifest` into it under its own name.
+    def _local(self, path: str) -> str | None:
+        """`path` as the operating system knows it, or None when it is not on this machine."""
+        system, java_path = self._open(path)
+        return str(java_path.toUri().getPath()) if system.getScheme() == "file" else None
 
-    A dataset already at `output` is moved aside first, deleted after, and moved back on failure.
-    """
-    old = sibling(output, "old") if files.exists(output) else None
-    if old:
-        files.rename(output, old)
-    moved = False
-    try:
-        files.rename(staged, output)
-        moved = True
-        files.rename(manifest, posixpath.join(output, posixpath.basename(manifest)))
-    except BaseException:
-        if moved:
-            files.delete(output)
-        if old:
-            files.rename(old, output)
-        raise
-    if old:
-        files.delete(old)
-
-
-def put_back_old(files: HadoopFiles, output: str) -> str | None:
-    """Undo a replacement of `output` that was killed half-way; returns the place it came from.
-
-    Nothing happens, and None is returned, when `output` is there or nothing was moved aside.
-
-    Raises:
-        ValueError: several datasets were moved aside.
-    """
-    parent, name = posixpath.split(output)
-    folder = f"{parent}/"  # with its slash, also where it is the root
-    if files.exists(output) or not files.exists(folder):
-        return None
-    old = sorted(entry for entry in files.sizes(folder) if entry.startswith(f".{name}.old-"))
-    if not old:
-        return None
-    if len(old) > 1:
-        raise ValueError(
-            f"--output-path has no dataset, but killed runs left {', '.join(old)} in {parent}; "
-            f"rename the one to keep to {name!r} and delete the others"
-        )
-    files.rename(f"{parent}/{old[0]}", output)
-    return f"{parent}/{old[0]}"
+    @staticmethod
+    def _delete_checksum(local: str) -> None:
+        """Hadoop's checksum of a file that is going to be replaced without Hadoop's knowing."""
+        folder, name = os.path.split(local)
+        with suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, f".{name}.crc"))

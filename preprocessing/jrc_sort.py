@@ -1,8 +1,8 @@
 """Lay events out by session: each whole, contiguous and in time order, as JRC training needs it.
 
-The job reads events, checks them, writes the session dataset of `dataset_format.py` beside its
-final place, reads back what it wrote, and publishes it only when every session is whole and in
-order. It does the work of
+The job reads events, checks them, writes the session dataset of `dataset_format.py` into a hidden
+folder of its final place, reads back what it wrote, and publishes it only when every session is
+whole and in order. It does the work of
 
     CREATE TABLE out AS SELECT `(ds)?+.+` FROM in
     DISTRIBUTE BY user_id SORT BY user_id ASC, time_stamp ASC
@@ -12,6 +12,10 @@ adaptive execution, Parquet's types, corrupt and missing files (an error), and t
 for the text of CSV and JSON timestamps that name none). It needs Spark 3.5 or later and Python 3.11
 or later on the driver; the executors run no Python. The same input rows and number of partitions
 give the same rows in the same files in the same order.
+
+It can also build sessions (`--session-gap`), cap them (`--max-session-rows`), write `train/` and
+`eval/` (`--eval-from`, `--eval-fraction`), and set bad rows aside (`--on-bad-rows`). No row is
+dropped unless a flag says so, and each that is stands in the report.
 
 A column that stands in folder names (`events/ds=1/...`) is read when --input-path is the folder
 above them (`events`), and is not when it is one of them (`events/ds=1`).
@@ -25,8 +29,8 @@ Submit it:
 
 In cluster mode the sibling modules must travel along; from the folder of this file:
 
-    SIBLINGS=dataset_format.py,dataset_writer.py,hadoop_files.py,row_hash.py,session_layout.py
-    spark-submit --master yarn --deploy-mode cluster --py-files $SIBLINGS,spark_errors.py \\
+    SIBLINGS=$(ls *.py | grep -v -e jrc_sort -e __init__ | paste -sd,)
+    spark-submit --master yarn --deploy-mode cluster --py-files $SIBLINGS \\
         jrc_sort.py --input-path hdfs:///events --output-path hdfs:///train \\
         --session-column user_id --timestamp-column time_stamp --columns-regex '(ds)?+.+'
 """
@@ -36,9 +40,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -46,148 +51,56 @@ from pyspark.sql import DataFrame, SparkSession
 
 if __package__:  # imported as preprocessing.jrc_sort
     from preprocessing import (
+        bad_rows,
         dataset_format,
         dataset_writer,
+        encoding_flags,
+        event_columns,
+        event_source,
         hadoop_files,
+        job_flags,
+        layout_page,
+        layout_report,
+        publication,
         session_layout,
         spark_errors,
+        verify,
     )
 else:  # run by spark-submit: the siblings lie in the script's folder, or came with --py-files
+    import bad_rows
     import dataset_format
     import dataset_writer
+    import encoding_flags
+    import event_columns
+    import event_source
     import hadoop_files
+    import job_flags
+    import layout_page
+    import layout_report
+    import publication
     import session_layout
     import spark_errors
+    import verify
 
-MIB = 1 << 20
-TARGET_FILE_BYTES = 128 * MIB
-MIN_PARTITIONS = 8
-DEFAULT_ROW_GROUP_BYTES = 16 * MIB
-# Cluster-wide these may be true, and then lose rows in silence.
-SKIP_NO_FILE = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
-READ_OPTIONS = {
-    "parquet": {"mergeSchema": "true"},  # else a column that only some files have can go unseen
-    "orc": {"mergeSchema": "true"},
-    "csv": {
-        "header": "true",
-        "mode": "FAILFAST",  # else a malformed line turns into nulls
-        "columnPruning": "false",  # else lines are cut to the columns in use, and not counted
-        "enforceSchema": "false",  # else columns go by position, whatever the header says
-    },
-    "json": {"mode": "FAILFAST"},
-}
+
+REPORT_JSON, REPORT_PAGE = "_report.json", "_report.html"
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """What the job did, for people; `seconds` by phase, in order."""
+    """What the job did; `manifests` by dataset, `report` as in `_report.json`."""
 
-    manifest: dataset_format.Manifest
+    manifests: Mapping[str, dataset_format.Manifest]
+    report: Mapping[str, Any]
     output_path: str
-    seconds: dict[str, float]
+
+    @property
+    def manifest(self) -> dataset_format.Manifest:
+        """Of the only dataset, or of train."""
+        return next(iter(self.manifests.values()))
 
     def __str__(self) -> str:
-        facts = self.manifest.statistics
-        rows = [file.rows for file in self.manifest.files]
-        lines = {
-            "rows": facts.rows,
-            "sessions": facts.sessions,
-            "session rows": f"p50 {facts.session_rows_p50}, p90 {facts.session_rows_p90}, "
-            f"p99 {facts.session_rows_p99}, max {facts.max_session_rows}",
-            "files": f"{len(rows)}, of {min(rows)} to {max(rows)} rows",
-            "timestamps": f"{facts.min_timestamp} to {facts.max_timestamp}",
-            "seconds": ", ".join(f"{phase} {took:.1f}" for phase, took in self.seconds.items()),
-            "output": self.output_path,
-        }
-        return "\n".join(f"{name:<13} {value}" for name, value in lines.items())
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Command line flags; a wrong one exits with status 2."""
-    parser = argparse.ArgumentParser(
-        prog="jrc_sort.py",
-        description="Lay events out by session and time, for training with whole sessions.",
-        allow_abbrev=False,
-    )
-    _add_input_flags(parser)
-    _add_layout_flags(parser)
-    return parser.parse_args(argv)
-
-
-def _add_input_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--input-path",
-        action="append",
-        required=True,
-        metavar="PATH",
-        help="file, folder or glob, on any file system Spark knows; give it again for more. "
-        "A column of folder names like ds=1 is read only from the folder above them",
-    )
-    parser.add_argument("--input-format", choices=sorted(READ_OPTIONS), default="parquet")
-    parser.add_argument(
-        "--schema",
-        metavar="DDL",
-        help="columns of CSV or JSON input, like 'user_id STRING, ts BIGINT'; without it types "
-        "are inferred, and CSV reads '007' as the number 7",
-    )
-    parser.add_argument(
-        "--columns-regex",
-        metavar="REGEX",
-        help="keep only columns whose whole name matches this Java regex, as Spark and Hive do "
-        "for a quoted regex in a select list; '(ds)?+.+' keeps all but ds",
-    )
-    parser.add_argument(
-        "--drop-columns", type=_names, default=[], metavar="A,B", help="columns to leave out"
-    )
-
-
-def _add_layout_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--session-column",
-        required=True,
-        metavar="NAME",
-        help="rows with the same value are one session, e.g. session_id or user_id",
-    )
-    parser.add_argument(
-        "--timestamp-column",
-        required=True,
-        metavar="NAME",
-        help="order inside a session: a number of any unit, a timestamp or a date",
-    )
-    parser.add_argument(
-        "--tie-breaker",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="orders rows of equal time; give it again for more. Rows that are still equal are "
-        "ordered by a hash of their content",
-    )
-    parser.add_argument("--output-path", required=True, metavar="PATH", help="folder to write")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the session dataset at --output-path once the new one is complete",
-    )
-    parser.add_argument(
-        "--num-partitions",
-        type=_partition_count,
-        metavar="N",
-        help=f"output files, at most; default: one per {TARGET_FILE_BYTES // MIB} MiB of input, "
-        f"at least {MIN_PARTITIONS}",
-    )
-    parser.add_argument(
-        "--row-group-bytes",
-        type=_positive,
-        default=DEFAULT_ROW_GROUP_BYTES,
-        metavar="N",
-        help="size of a Parquet row group, what a reader holds at a time; default: %(default)s",
-    )
-
-
-def default_num_partitions(input_bytes: int) -> int:
-    """Output files for `input_bytes` of input; depends on nothing else, so reruns agree."""
-    wanted = max(MIN_PARTITIONS, -(-input_bytes // TARGET_FILE_BYTES))
-    return min(wanted, dataset_format.MAX_FILES)
+        return f"{layout_report.to_text(self.report)}\n{'output':<13} {self.output_path}"
 
 
 def run_job(spark: SparkSession, options: argparse.Namespace) -> JobReport:
@@ -200,49 +113,122 @@ def run_job(spark: SparkSession, options: argparse.Namespace) -> JobReport:
         RuntimeError: what was written is not what it must be; nothing was published.
     """
     with dataset_writer.settings(spark, {"spark.sql.session.timeZone": "UTC"}):
-        return _run_phases(spark, options)
+        files = hadoop_files.HadoopFiles(spark)
+        output = check_output_path(files, options.output_path)
+        inputs = list(options.input_path)
+        if options.input_format != event_source.TABLE:
+            inputs = event_source.expand_paths(files, inputs)
+            check_apart(inputs, output)
+        datasets = session_layout.SPLITS if job_flags.split_rule(options) else ("",)
+        with publication.locked_output(files, output, datasets, options.overwrite) as held:
+            return _run_phases(spark, options, inputs, held)
 
 
-def _run_phases(spark: SparkSession, options: argparse.Namespace) -> JobReport:
-    files = hadoop_files.HadoopFiles(spark)
-    keys = session_layout.SortKeys(
-        options.session_column, options.timestamp_column, tuple(options.tie_breaker)
-    )
-    output = files.qualify(options.output_path)
+def _run_phases(
+    spark: SparkSession,
+    options: argparse.Namespace,
+    inputs: Sequence[str],
+    held: publication.Output,
+) -> JobReport:
+    rules, split = job_flags.session_rules(options), job_flags.split_rule(options)
     seconds: dict[str, float] = {}
     with _timed(seconds, "check"):
-        inputs = check_paths(files, options.input_path, options.output_path, options.overwrite)
-        source = read_input(spark, inputs, options.input_format, options.schema)
-        session_layout.check_not_empty(source)
-        events = session_layout.select_columns(source, options.columns_regex, options.drop_columns)
-        session_layout.check_schema(events, keys, source.columns)
-        facts = session_layout.check_values(events, keys)
-        num_partitions = options.num_partitions or default_num_partitions(
-            sum(files.total_bytes(path) for path in inputs)
+        events = read_events(spark, options, inputs, rules, split)
+        bad = bad_rows.BadRows(events, rules.columns, rules.timestamp, rules.timestamp_unit)
+        facts = bad.count()
+        bad_rows.check_some_good_rows(facts)
+        if options.on_bad_rows == "fail":
+            bad_rows.check_no_bad_rows(facts)
+        num_partitions = options.num_partitions or job_flags.default_num_partitions(
+            event_source.estimated_bytes(events), options.target_file_size
         )
-    with hadoop_files.staging_folder(files, output) as staging:
-        with _timed(seconds, "sort and write"):
-            laid_out = session_layout.lay_out(events, keys, num_partitions)
-            dataset_writer.write_rows(laid_out, files, staging, options.row_group_bytes)
-        with _timed(seconds, "verify and index"):
-            manifest = dataset_writer.verify_and_index(files, staging, events.schema, keys, facts)
-        with _timed(seconds, "publish"):
-            manifest_path = f"{staging}/{dataset_format.MANIFEST_NAME}"
-            files.write_text(manifest_path, manifest.to_json())
-            hadoop_files.publish(files, f"{staging}/dataset", manifest_path, output)
-    return JobReport(manifest, options.output_path, seconds)
+    with _timed(seconds, "sort and write"):
+        if facts.bad_rows:
+            dataset_writer.write_quarantine(bad.bad(), held)
+        encoded = encode_features(bad.good() if facts.bad_rows else events, options, held)
+        layout = session_layout.lay_out(encoded.rows, rules, num_partitions, split)
+        layout_report.check_labels(layout.schema, options.label_columns)
+        written = dataset_writer.write_rows(layout, held, options.row_group_bytes)
+        if encoded.vocabulary:  # moved when the rows, which are encoded by it, are written
+            dataset_writer.add_vocabulary(encoded.vocabulary, held)
+    with _timed(seconds, "verify and index"):
+        verified = {
+            dataset: verify.verify_and_index(
+                held.files, folder, layout.schema, layout.keys, options.label_columns
+            )
+            for dataset, folder in written.items()
+        }
+        manifests = {dataset: found.manifest for dataset, found in verified.items()}
+        counts = session_layout.session_counts(layout)
+        dataset_writer.check_counts(facts, counts, list(manifests.values()), rules)
+    with _timed(seconds, "publish"):
+        report = layout_report.summarize(verified, _job_facts(facts, counts, rules, seconds))
+        pages = {
+            REPORT_JSON: layout_report.to_json(report),
+            REPORT_PAGE: layout_page.to_html(report),
+        }
+        beside = ("", f"{held.staging}/{dataset_writer.BESIDE}")
+        held.publish([beside, *written.items()], manifests, pages)
+    return JobReport(manifests, report, options.output_path)
 
 
-def check_paths(
-    files: hadoop_files.HadoopFiles, input_paths: Sequence[str], output_path: str, overwrite: bool
-) -> list[str]:
-    """The input paths with globs expanded, once it is sure that output and input cannot clash.
+def encode_features(
+    rows: DataFrame, options: argparse.Namespace, held: publication.Output
+) -> encoding_flags.Encoded:
+    """`rows` with the features encoded that the flags name; a vocabulary is staged."""
+    kept = [name for _, name in job_flags.session_rules(options).flags]
+    kept += [options.split_column] if options.split_column else []
+    kept += options.label_columns
+    return encoding_flags.encode(rows, options, held.files, f"{held.staging}/vocabulary", kept)
 
-    An old dataset that a killed run left aside is put back first (hadoop_files.py).
+
+def _job_facts(
+    facts: bad_rows.InputFacts,
+    counts: session_layout.SessionCounts | None,
+    rules: session_layout.SessionRules,
+    seconds: Mapping[str, float],
+) -> layout_report.JobFacts:
+    dropped = counts.dropped_rows if counts else 0
+    what = "older rows" if rules.long_sessions == "newest" else "rows"
+    reason = f"{what} of sessions of more than {rules.max_rows} rows"
+    return layout_report.JobFacts(
+        input_rows=facts.rows,
+        bad_rows=facts.bad_rows,
+        dropped_rows={reason: dropped} if dropped else {},
+        long_sessions=counts.long_sessions if counts else 0,
+        long_policy=rules.long_sessions if rules.max_rows else None,
+        seconds=seconds,
+    )
+
+
+def read_events(
+    spark: SparkSession,
+    options: argparse.Namespace,
+    inputs: Sequence[str],
+    rules: session_layout.SessionRules,
+    split: session_layout.SplitRule | None,
+) -> DataFrame:
+    """The chosen rows and columns of the input, with key columns that can be keys.
 
     Raises:
-        ValueError: an input is not there; the output holds an input or lies in one; its path has
-            glob characters; it exists and may not be replaced.
+        ValueError: they cannot be read, are none, or lack a key column.
+    """
+    if options.input_format == event_source.TABLE:
+        source = event_source.read_table(spark, inputs, options.schema)
+    else:
+        source = event_source.read_files(spark, inputs, options.input_format, options.schema)
+    chosen = event_source.choose_rows(source, options.where)
+    event_columns.check_not_empty(chosen)
+    events = event_columns.select_columns(chosen, options.columns_regex, options.drop_columns)
+    event_columns.check_schema(events, rules, source.columns, split)
+    return events
+
+
+def check_output_path(files: hadoop_files.HadoopFiles, output_path: str) -> str:
+    """`output_path` as an absolute URI.
+
+    Raises:
+        ValueError: it has glob characters.
     """
     output = files.qualify(output_path)
     if hadoop_files.has_glob(output):
@@ -250,80 +236,26 @@ def check_paths(
             f"--output-path must be free of []{{}}*?\\, which Spark's readers take for a pattern, "
             f"but got {output!r}; choose another"
         )
-    inputs: list[str] = []
-    for pattern in input_paths:
-        found = files.expand(pattern)
-        if not found:
-            raise ValueError(f"--input-path must exist, but nothing is at {pattern!r}; check it")
-        inputs += found
+    return output
+
+
+def check_apart(inputs: Sequence[str], output: str) -> None:
+    """Check that output and input cannot clash; all are absolute URIs.
+
+    Raises:
+        ValueError: the output holds an input or lies in one.
+    """
     for path in inputs:
         if f"{path}/".startswith(f"{output}/") or f"{output}/".startswith(f"{path}/"):
             raise ValueError(
-                f"--output-path must lie apart from the input, but {output_path!r} and the input "
+                f"--output-path must lie apart from the input, but {output!r} and the input "
                 f"{path!r} are the same or inside one another; choose another output"
             )
-    _check_replaceable(files, output, output_path, overwrite)
-    return inputs
-
-
-def _check_replaceable(
-    files: hadoop_files.HadoopFiles, output: str, output_path: str, overwrite: bool
-) -> None:
-    came_from = hadoop_files.put_back_old(files, output)
-    if not files.exists(output):
-        return
-    if not overwrite:
-        put_back = f", put back from {came_from}, where a killed run left it" if came_from else ""
-        raise ValueError(
-            f"--output-path must be new, but {output_path!r} exists{put_back}; "
-            "choose another or add --overwrite"
-        )
-    entries = files.sizes(output)
-    marks = (dataset_format.MANIFEST_NAME, dataset_format.INDEX_FOLDER)
-    if entries and not any(mark in entries for mark in marks):
-        raise ValueError(
-            f"--overwrite must find a session dataset to replace, but {output_path!r} is none; "
-            "delete it yourself or choose another output"
-        )
-
-
-def read_input(
-    spark: SparkSession, paths: list[str], input_format: str, schema: str | None
-) -> DataFrame:
-    """The events at `paths`, taken literally; malformed CSV or JSON fails when it is read.
-
-    Raises:
-        ValueError: `schema` with a format that has its own, or not a DDL schema; unreadable input.
-    """
-    reader = spark.read.options(**SKIP_NO_FILE, **READ_OPTIONS[input_format])
-    if schema is not None:
-        if input_format not in ("csv", "json"):
-            raise ValueError(
-                f"--schema must go with csv or json, but --input-format is {input_format}, "
-                "which has its own; leave it out"
-            )
-        try:
-            reader = reader.schema(schema)
-        except PySparkException as error:
-            raise ValueError(
-                "--schema must be a DDL string like 'user_id STRING, ts BIGINT', "
-                f"but got {schema!r}: {spark_errors.spark_reason(error)}"
-            ) from None
-    elif input_format == "csv":
-        reader = reader.option("inferSchema", "true")
-    try:
-        return reader.format(input_format).load([hadoop_files.escape_glob(p) for p in paths])
-    except (PySparkException, Py4JError) as error:
-        reason = spark_errors.spark_reason(error)
-        raise ValueError(
-            f"--input-path must hold {input_format} files, but Spark cannot read "
-            f"{', '.join(paths)}: {reason}; check --input-path and --input-format"
-        ) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Own the Spark session around `run_job`; returns the exit status."""
-    options = parse_arguments(argv)
+    options = job_flags.parse_arguments(argv)
     report, reason, spark = None, "", None
     try:
         spark = SparkSession.builder.appName("jrc_sort").getOrCreate()
@@ -352,26 +284,6 @@ def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     seconds[phase] = time.monotonic() - start
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, but got {value}")
-    return value
-
-
-def _partition_count(text: str) -> int:
-    value = _positive(text)
-    if value > dataset_format.MAX_FILES:
-        raise argparse.ArgumentTypeError(
-            f"must be at most {dataset_format.MAX_FILES}, but got {value}"
-        )
-    return value
 
 
 if __name__ == "__main__":

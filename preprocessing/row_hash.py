@@ -1,14 +1,15 @@
 """A hash of all that a row holds, whatever its column types.
 
 Spark's own `xxhash64` passes over nulls, flattens arrays, does not see the sign of zero and refuses
-maps: (null, 7) and (7, null), ([1, 2], []) and ([1], [2]), or [null] and [] get one hash. Here each
-value is preceded by whether it is null, and each array and map by its size, so that no two
-different rows hash the same text of numbers.
+maps: (null, 7) and (7, null), ([1, 2], []) and ([1], [2]), or [null] and [] get one hash. Here a
+bit mask says which columns are null, and each value inside them is preceded by whether it is, each
+array and map by its size, so that no two different rows hash the same text of numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -22,7 +23,22 @@ def column(name: str) -> Column:
 
 def row_hash(schema: T.StructType) -> Column:
     """A bigint that depends on every value of the row; a map's entries count in their order."""
-    return _hash(*((column(field.name), field.dataType) for field in schema.fields))
+    values = [
+        part for field in schema.fields for part in _value_parts(column(field.name), field.dataType)
+    ]
+    return F.xxhash64(*null_masks(schema), *values)
+
+
+def null_masks(schema: T.StructType) -> list[Column]:
+    """Which columns of the row are null: bit i of number j is column 64 * j + i."""
+    masks = []
+    for first in range(0, len(schema.fields), 64):
+        bits = [
+            F.shiftleft(column(field.name).isNull().cast("bigint"), bit)
+            for bit, field in enumerate(schema.fields[first : first + 64])
+        ]
+        masks.append(reduce(Column.bitwiseOR, bits))
+    return masks
 
 
 def without_order(data_type: T.DataType) -> bool:
@@ -41,6 +57,11 @@ def _hash(*values: tuple[Column, T.DataType]) -> Column:
 def _parts(value: Column, kind: T.DataType) -> Iterator[Column]:
     """What of `value` to hash, in order; from these parts it could be told again."""
     yield value.isNull()
+    yield from _value_parts(value, kind)
+
+
+def _value_parts(value: Column, kind: T.DataType) -> Iterator[Column]:
+    """The same of a value of which is known whether it is null."""
     if isinstance(kind, T.StructType):
         for field in kind.fields:
             yield from _parts(value.getField(field.name), field.dataType)

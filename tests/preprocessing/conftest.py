@@ -40,6 +40,36 @@ def spark():
     session.stop()
 
 
+@pytest.fixture(scope="session")
+def save():
+    """Write a frame as input, by Spark, in files that the hostile defaults do not cut."""
+
+    def write(df, folder, input_format: str = "parquet") -> None:
+        writer = df.coalesce(2).write.option("maxRecordsPerFile", 0).option("header", "true")
+        writer.format(input_format).save(str(folder))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def frame(spark):
+    """A frame from VALUES rows; cheaper than createDataFrame, which starts Python workers."""
+
+    def build(columns: str, *rows: str):
+        return spark.sql(f"SELECT * FROM VALUES {', '.join(rows)} AS v({columns})")
+
+    return build
+
+
+@pytest.fixture
+def utc(spark):
+    """The time zone that the job sets for itself."""
+    before = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    yield
+    spark.conf.set("spark.sql.session.timeZone", before)
+
+
 def make_events(num_sessions: int = 40, seed: int = 0) -> pa.Table:
     """Rows in random order: sessions of 1 to 12 rows, tied times, full duplicates, nulls, lists."""
     rng = random.Random(seed)
@@ -83,12 +113,12 @@ def write_input(tmp_path):
 @pytest.fixture
 def run_job(spark, tmp_path):
     """The job in this process's Spark, with flags for `make_events` that a test can override."""
-    from preprocessing import jrc_sort
+    from preprocessing import job_flags, jrc_sort
 
     def run(input_path, *flags: str, output: str = "out"):
         keys = ["--session-column", "session_id", "--timestamp-column", "ts"]
         argv = ["--input-path", str(input_path), "--output-path", str(tmp_path / output)]
-        options = jrc_sort.parse_arguments([*argv, *keys, "--num-partitions", "3", *flags])
+        options = job_flags.parse_arguments([*argv, *keys, "--num-partitions", "3", *flags])
         return jrc_sort.run_job(spark, options)
 
     return run

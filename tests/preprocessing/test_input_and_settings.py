@@ -1,12 +1,14 @@
 """What the job reads and writes, when neither the input nor the cluster's settings mean well."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from preprocessing import dataset_format, dataset_writer, jrc_sort, session_layout, spark_errors
+from preprocessing import dataset_writer, event_source, jrc_sort, session_layout, spark_errors
 
 CSV = ("--input-format", "csv")
 
@@ -60,7 +62,7 @@ def test_corrupt_file_among_good_ones_is_an_error(events, write_input, run_job):
 
 def test_file_that_turns_out_corrupt_while_it_is_read_is_an_error(spark, events, write_input):
     source = write_input(events)
-    df = jrc_sort.read_input(spark, [str(source)], "parquet", None)
+    df = event_source.read_files(spark, [str(source)], "parquet", None)
     (source / "0.parquet").write_text("not Parquet any more")
     with pytest.raises((PySparkException, Py4JError), match=r"0\.parquet"):
         df.count()
@@ -68,7 +70,7 @@ def test_file_that_turns_out_corrupt_while_it_is_read_is_an_error(spark, events,
 
 def test_file_that_vanishes_is_an_error(spark, events, write_input):
     source = write_input(events)
-    df = jrc_sort.read_input(spark, [str(source)], "parquet", None)
+    df = event_source.read_files(spark, [str(source)], "parquet", None)
     (source / "0.parquet").unlink()
     with pytest.raises((PySparkException, Py4JError), match=r"0\.parquet"):
         df.count()
@@ -81,7 +83,7 @@ def test_orc_columns_that_only_some_files_have_are_kept(spark, tmp_path):
     for name in ("a", "b"):
         (path,) = (tmp_path / name).glob("part-*")
         path.rename(tmp_path / "in" / f"{name}.orc")
-    df = jrc_sort.read_input(spark, [str(tmp_path / "in")], "orc", None)
+    df = event_source.read_files(spark, [str(tmp_path / "in")], "orc", None)
     assert sorted(df.columns) == ["new", "old", "session_id"]
 
 
@@ -121,7 +123,7 @@ def test_settings_hold_while_rows_are_written(spark, events, write_input, run_jo
         sparkSession = spark  # noqa: N815 - Spark's name
 
         def __init__(self, df):
-            self.df = df
+            self.df, self.schema = df, df.schema
 
         @property
         def write(self):
@@ -129,7 +131,12 @@ def test_settings_hold_while_rows_are_written(spark, events, write_input, run_jo
             return self.df.write
 
     right = session_layout.lay_out
-    monkeypatch.setattr(session_layout, "lay_out", lambda *args: Spy(right(*args)))
+
+    def spied(*args):
+        layout = right(*args)
+        return replace(layout, rows=Spy(layout.rows))
+
+    monkeypatch.setattr(session_layout, "lay_out", spied)
     run_job(write_input(events))
     assert seen["spark.sql.adaptive.enabled"] == "false"
     assert seen["spark.sql.files.maxRecordsPerFile"] == "0"
@@ -146,32 +153,6 @@ def test_fingerprint_is_of_every_value_and_its_place(write_input, run_job):
     labels = {"zeros": [0, 0, 0], "ones": [1, 1, 1], "first": [1, 0, 0], "last": [0, 0, 1]}
     assert len({fingerprint(*item) for item in labels.items()}) == len(labels)
     assert fingerprint("again", [0, 0, 0]) == fingerprint("and_again", [0, 0, 0])
-
-
-@pytest.fixture
-def killed(events, write_input, run_job, tmp_path):
-    """A dataset, and then what a run leaves that is killed between its two renames."""
-    source = write_input(events)
-    fingerprint = run_job(source).manifest.fingerprint
-    (tmp_path / "out").rename(tmp_path / ".out.old-1")
-    (tmp_path / ".out.staging-2").mkdir()
-    return source, fingerprint
-
-
-def test_killed_replacement_is_put_back(killed, run_job, tmp_path):
-    source, fingerprint = killed
-    with pytest.raises(ValueError, match=r"exists, put back from .*\.out\.old-1, where a killed"):
-        run_job(source)
-    assert dataset_format.read_manifest(tmp_path / "out").fingerprint == fingerprint
-    (tmp_path / "out").rename(tmp_path / ".out.old-1")
-    run_job(source, "--overwrite")
-    assert {path.name for path in tmp_path.iterdir()} == {"input", "out", ".out.staging-2"}
-
-
-def test_several_old_datasets_are_for_people_to_choose_from(killed, run_job, tmp_path):
-    (tmp_path / ".out.old-3").mkdir()
-    with pytest.raises(ValueError, match=r"killed runs left \.out\.old-1, \.out\.old-3 in "):
-        run_job(killed[0], "--overwrite")
 
 
 class FakeSession:

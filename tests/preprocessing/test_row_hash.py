@@ -5,9 +5,9 @@ from pyspark.sql import functions as F
 
 from preprocessing import session_layout
 from preprocessing.row_hash import row_hash
-from preprocessing.session_layout import SortKeys
+from preprocessing.session_layout import SessionRules
 
-KEYS = SortKeys("u", "t")
+RULES = SessionRules(("u",), "t")
 
 
 def moments(*microseconds: int) -> str:
@@ -80,7 +80,7 @@ def test_ties_have_one_order_whatever_the_input_order(pair):
 
     def laid_out(ascending: bool) -> list:
         rows = pair.coalesce(1).sort(F.col("n") if ascending else F.col("n").desc())
-        ordered = session_layout.lay_out(rows.select(*content), KEYS, 1)
+        ordered = session_layout.lay_out(rows.select(*content), RULES, 1).rows
         return [str(row) for row in ordered.select("a", "b").collect()]
 
     assert laid_out(True) == laid_out(False)

@@ -12,7 +12,7 @@ import pytest
 from preprocessing import dataset_format
 
 FOLDER = Path(__file__).parents[2] / "preprocessing"
-SIBLINGS = [path.stem for path in FOLDER.glob("*_*.py") if path.stem != "jrc_sort"]
+SIBLINGS = [p.stem for p in FOLDER.glob("*.py") if p.stem not in ("jrc_sort", "__init__")]
 EVENTS = "user_id,time,item,ds\n007,3,a,1\n7,1,b,1\n007,2,c,1\n"
 FLAGS = ["--input-format", "csv", "--session-column", "user_id", "--timestamp-column", "time"]
 
@@ -50,7 +50,8 @@ def test_client_mode_needs_no_extra_flag(submit, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "sessions      2" in done.stdout
     manifest = dataset_format.read_manifest(tmp_path / "out")
-    assert [column.name for column in manifest.schema] == ["user_id", "time", "item"]
+    names = [column.name for column in manifest.schema]
+    assert names == ["user_id", "time", "item", "session_id64"]  # the last for text keys
     assert manifest.statistics.rows == 3
 
 
@@ -72,7 +73,7 @@ def test_siblings_can_come_by_py_files(submit, tmp_path):
 @pytest.mark.parametrize(
     ("events", "output", "message"),
     [
-        (EVENTS + ",4,d,1\n", "out", "column 'user_id' must have a value in every row, but 1 of 4"),
+        (EVENTS + ",4,d,1\n", "out", "1 of 4 rows do not: session column 'user_id' is null"),
         (EVENTS, "events.csv", "are the same or inside one another"),
         (EVENTS + "1,2\n", "out", "[MALFORMED_CSV_RECORD] Malformed CSV record: 1,2"),
     ],

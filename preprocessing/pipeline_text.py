@@ -1,0 +1,225 @@
+"""What of a pipeline config the job has to know, read without protobuf, which a cluster may lack.
+
+The syntax is protobuf's text format; strings may stand without quotes, as the trainer allows. What
+the job does not use is left to the trainer to check.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_TOKEN = re.compile(
+    r"""\s+|\#[^\n]*|(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+    r"""|(?P<mark>[{}<>\[\]:,;])|(?P<word>[^\s{}<>\[\]:,;#"']+)"""
+)
+_CLOSING = {"{": "}", "<": ">"}
+_ID_FIELDS = {
+    *("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets"),
+    *("hash_bucket_size", "pooling", "embedding_constraints"),
+}
+# Fields whose values are columns that the trainer reads as they are.
+_COLUMN_FIELDS = {
+    *("label_fields", "sample_weight_fields", "label_name", "sample_weight_name"),
+    *("task_space_indicator_label", "grouping_key", "session_name"),
+}
+_RAW_FIELDS = {"feature_name", "expression", "value_dim", "default_value"}
+
+Message = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class IdFeature:
+    """Ids of the raw column: hashed to `num_embeddings`, or already below it."""
+
+    name: str
+    column: str
+    num_embeddings: int
+    is_hashed: bool
+
+
+@dataclass(frozen=True)
+class RawFeature:
+    """`dim` float32 values; `default_value` takes the place of a null."""
+
+    name: str
+    column: str
+    dim: int
+    default_value: float
+
+
+Feature = IdFeature | RawFeature
+
+
+def parse_text(text: str) -> Message:
+    """A message as field -> values; a value is a message, or text without its quotes.
+
+    Raises:
+        ValueError: the text is not protobuf text format; the message has the line.
+    """
+    tokens = _tokens(text)
+    message, position = _parse_message(tokens, 0, end=None)
+    assert position == len(tokens), "a message without a closing mark ends with the text"
+    return message
+
+
+def read_features(text: str) -> tuple[Feature, ...]:
+    """The features that some feature group of the pipeline config `text` names.
+
+    Raises:
+        ValueError: the columns are encoded already, or a feature cannot be encoded here.
+    """
+    config = parse_text(text)
+    if _one(_one(config, "data_config", {}), "fg_mode", "FG_NONE") in ("FG_NONE", "1"):
+        raise ValueError(
+            "--pipeline-config must have data_config.fg_mode FG_NORMAL or FG_DAG, which say that "
+            "columns are raw, but has FG_NONE; set it, and FG_NONE in the config that trains on "
+            "what this job writes"
+        )
+    groups = _one(config, "model_config", {}).get("feature_groups", [])
+    used = {name for group in groups for name in group.get("feature_names", [])}
+    features = [_feature(entry) for entry in config.get("feature_configs", [])]
+    return tuple(feature for feature in features if feature.name in used)
+
+
+def read_other_columns(text: str) -> set[str]:
+    """The columns that the pipeline config `text` names for labels, weights and groups."""
+    found: set[str] = set()
+    messages = [parse_text(text)]
+    for message in messages:
+        for name, values in message.items():
+            found.update(value for value in values if name in _COLUMN_FIELDS)
+            messages += [value for value in values if isinstance(value, dict)]
+    return found
+
+
+def _feature(entry: Message) -> Feature:
+    if len(entry) != 1:
+        raise ValueError(f"each feature_configs must hold one feature, but one holds {list(entry)}")
+    ((kind, (fields, *_)),) = entry.items()
+    name = _one(fields, "feature_name", None)
+    if name is None:
+        raise ValueError(f"feature_configs.{kind}.feature_name must be set, but is missing")
+    where = f"{kind} {name!r} of --pipeline-config"
+    known = {"id_feature": _ID_FIELDS, "raw_feature": _RAW_FIELDS}.get(kind)
+    unknown = sorted(set(fields) - known) if known else [kind]
+    if unknown:
+        raise ValueError(
+            f"{where}: this job does not encode {unknown[0]!r}; leave it out, or use "
+            "--split-values, --transform, --boundaries or --vocabulary"
+        )
+    column = _one(fields, "expression", name).rsplit(":", 1)[-1]
+    if kind == "raw_feature":
+        dim = _number(int, where, "value_dim", _one(fields, "value_dim", "1"))
+        default = _number(float, where, "default_value", _one(fields, "default_value", "0"))
+        return RawFeature(name, column, dim, default)
+    buckets, hashed = (
+        _number(int, where, field, _one(fields, field, "0"))
+        for field in ("num_buckets", "hash_bucket_size")
+    )
+    if bool(buckets) == bool(hashed):
+        raise ValueError(
+            f"{where}: exactly one of num_buckets and hash_bucket_size must be positive, but got: "
+            f"num_buckets {buckets}, hash_bucket_size {hashed}"
+        )
+    return IdFeature(name, column, buckets or hashed, is_hashed=bool(hashed))
+
+
+def _number(kind: type, where: str, field: str, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{where}: {field} must be a number, but got {text!r}") from None
+
+
+def _one(message: Message, field: str, default: Any) -> Any:
+    """The last value of `field`, which protobuf takes for a field that is not repeated."""
+    return message[field][-1] if field in message else default
+
+
+def _tokens(text: str) -> list[tuple[str, int]]:
+    """Marks, words and quoted strings, each with its line."""
+    tokens, position, line = [], 0, 1
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ValueError(f"--pipeline-config, line {line}: a string has no closing quote")
+        if match.lastgroup:
+            tokens.append((match[0], line))
+        line += match[0].count("\n")
+        position = match.end()
+    return tokens
+
+
+def _parse_message(
+    tokens: list[tuple[str, int]], position: int, end: str | None
+) -> tuple[Message, int]:
+    message: Message = {}
+    while position < len(tokens):
+        name, line = tokens[position]
+        if name == end:
+            return message, position + 1
+        if name in (",", ";"):
+            position += 1
+            continue
+        if not re.fullmatch(r"\w+", name):
+            raise _unexpected(name, line, "a field")
+        value, position = _parse_value(tokens, position + 1)
+        message.setdefault(name, []).extend(value)
+    if end is not None:
+        raise ValueError(f"--pipeline-config must close every message, but {end!r} is missing")
+    return message, position
+
+
+def _parse_value(tokens: list[tuple[str, int]], position: int) -> tuple[list[Any], int]:
+    """The values after a field's name: one, or those of a list."""
+    mark = _token(tokens, position)
+    position += mark == ":"
+    token = _token(tokens, position)
+    if token in _CLOSING:
+        message, position = _parse_message(tokens, position + 1, _CLOSING[token])
+        return [message], position
+    if mark != ":":
+        raise _unexpected(token, tokens[position][1], "':' or '{'")
+    if token != "[":
+        return _parse_scalar(tokens, position)
+    values, position = [], position + 1
+    while _token(tokens, position) != "]":
+        if _token(tokens, position) == ",":
+            position += 1
+        elif _token(tokens, position) in _CLOSING:
+            closing = _CLOSING[_token(tokens, position)]
+            message, position = _parse_message(tokens, position + 1, closing)
+            values.append(message)
+        else:
+            scalars, position = _parse_scalar(tokens, position)
+            values += scalars
+    return values, position + 1
+
+
+def _parse_scalar(tokens: list[tuple[str, int]], position: int) -> tuple[list[str], int]:
+    """A word, or strings that stand one after the other and are one."""
+    token, line = tokens[position]
+    if token[0] not in "\"'":
+        if token in "{}<>[]:,;":
+            raise _unexpected(token, line, "a value")
+        return [token], position + 1
+    text = ""
+    while position < len(tokens) and tokens[position][0][0] in "\"'":
+        text += ast.literal_eval(tokens[position][0])
+        position += 1
+    return [text], position
+
+
+def _token(tokens: list[tuple[str, int]], position: int) -> str:
+    if position >= len(tokens):
+        raise ValueError("--pipeline-config must close every message, but ends inside one")
+    return tokens[position][0]
+
+
+def _unexpected(token: str, line: int, wanted: str) -> ValueError:
+    return ValueError(
+        f"--pipeline-config, line {line}: {wanted} must stand here, but got {token!r}"
+    )

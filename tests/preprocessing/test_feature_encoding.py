@@ -1,0 +1,350 @@
+"""Features encoded by the job are those that the trainer's loader computes from raw columns."""
+
+import argparse
+import bisect
+import math
+import re
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from google.protobuf import text_format
+
+from preprocessing import encoding_flags, feature_encoding, pipeline_text, spark_errors
+from preprocessing.hadoop_files import HadoopFiles
+from trainer.config import load_config, parse_config
+from trainer.encode import ColumnSpec, encode_rows
+from trainer.features import used_features
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+data_config { fg_mode: FG_NORMAL label_fields: "click" }
+feature_configs { id_feature { feature_name: "query_id" expression: "user:query"
+    embedding_dim: 4 hash_bucket_size: 1000 } }
+feature_configs { id_feature { feature_name: "item" embedding_dim: 4 hash_bucket_size: 97 } }
+feature_configs { id_feature { feature_name: "item_again" expression: "item:item"
+    embedding_dim: 4 hash_bucket_size: 7 } }
+feature_configs { id_feature { feature_name: "tag_ids" expression: "item:tags"
+    embedding_dim: 4 hash_bucket_size: 50 } }
+feature_configs { id_feature { feature_name: "slot" embedding_dim: 4 num_buckets: 5 } }
+feature_configs { raw_feature { feature_name: "price" default_value: "0.3" } }
+feature_configs { raw_feature { feature_name: "stats" value_dim: 2 default_value: "-1" } }
+feature_configs { raw_feature { feature_name: "unused" expression: "user:nowhere" } }
+model_config { feature_groups { group_name: "all" feature_names: "query_id" feature_names: "item"
+    feature_names: ["item_again", "tag_ids", "slot", "price"] feature_names: "stats" } }
+"""
+
+
+def raw_table() -> pa.Table:
+    rows = [
+        ("shoes", 2**40, ["a", "b"], 0, 1.5, [0.1, None]),
+        (None, -7, [], 4, None, [math.pi, 1e-40]),
+        ("", 0, None, None, 1 / 3, [3.0, 4.0]),
+        ("北京 é", None, ["a", "a", ""], 3, -0.0, [2**53 + 1.0, 7.0]),
+    ]
+    columns = list(zip(*rows, strict=True))
+    return pa.table(
+        {
+            "session_id": pa.array([1, 1, 2, 2]),
+            "click": pa.array([0, 1, 0, 1]),
+            "query": pa.array(columns[0], pa.string()),
+            "item": pa.array(columns[1], pa.int64()),
+            "tags": pa.array(columns[2], pa.list_(pa.string())),
+            "slot": pa.array(columns[3], pa.int32()),
+            "price": pa.array(columns[4], pa.float64()),
+            "stats": pa.array(columns[5], pa.list_(pa.float64())),
+        }
+    )
+
+
+@pytest.fixture
+def encode(spark, tmp_path):
+    """Encode a table by flags; returns what the encoded rows are as a table."""
+
+    def run(table: pa.Table, *flags: str, kept=("session_id", "click")) -> pa.Table:
+        parser = argparse.ArgumentParser()
+        encoding_flags.add_flags(parser.add_argument_group())
+        pq.write_table(table, tmp_path / "raw.parquet")
+        rows = spark.read.parquet(str(tmp_path / "raw.parquet")).coalesce(1)
+        options = parser.parse_args(list(flags))
+        files = HadoopFiles(spark)
+        encoded = encoding_flags.encode(rows, options, files, str(tmp_path / "vocabulary"), kept)
+        encoded.rows.write.parquet(str(tmp_path / "encoded"))
+        return pq.read_table(tmp_path / "encoded")
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "jrc.config").write_text(CONFIG)
+    return ["--pipeline-config", str(tmp_path / "jrc.config")]
+
+
+def loaded(table: pa.Table, fg_mode: str):
+    """What the trainer's loader makes of `table`."""
+    config = parse_config(CONFIG.replace("FG_NORMAL", fg_mode))
+    return encode_rows(table, ColumnSpec(tuple(used_features(config)), tasks=()))
+
+
+def assert_equal_offsets(found: torch.Tensor | None, expected: torch.Tensor | None) -> None:
+    if found is None or expected is None:
+        assert found is expected
+    else:
+        assert torch.equal(found, expected)
+
+
+def test_encoded_columns_load_as_the_raw_ones(encode, config):
+    encoded = encode(raw_table(), *config)
+    features = ["query_id", "item", "item_again", "tag_ids", "slot", "price", "stats"]
+    assert encoded.column_names == ["session_id", "click", *features]
+    expected, found = loaded(raw_table(), "FG_NORMAL"), loaded(encoded, "FG_NONE")
+    assert found.ids.keys() == expected.ids.keys()
+    for name, (values, offsets) in expected.ids.items():
+        assert torch.equal(found.ids[name][0], values), name
+        assert_equal_offsets(found.ids[name][1], offsets)
+    assert torch.equal(found.dense, expected.dense)  # bit by bit, float32
+    assert encoded["stats"].type == pa.list_(pa.field("element", pa.float32()))
+
+
+def test_columns_of_labels_weights_and_groups_stay(encode, tmp_path):
+    losses = 'losses { jrc_loss { session_name: "session_id" } }'
+    metrics = "metrics { grouped_auc { grouping_key: 'query' } }"
+    weights = 'data_config { sample_weight_fields: "price"'
+    text = CONFIG.replace("data_config {", weights).replace(
+        "model_config {", f"model_config {{ {losses} {metrics}"
+    )
+    text = text.replace('feature_name: "price"', 'feature_name: "cost" expression: "item:price"')
+    (tmp_path / "jrc.config").write_text(text.replace('"slot", "price"]', '"slot", "cost"]'))
+    encoded = encode(raw_table(), "--pipeline-config", str(tmp_path / "jrc.config"), kept=())
+    assert set(encoded.column_names[:4]) == {"session_id", "click", "query", "price"}
+    assert encoded["query"].to_pylist() == raw_table()["query"].to_pylist()
+    assert {"query_id", "cost"} <= set(encoded.column_names)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("slot", [0, 5, 1, 1], r"column 'slot' of feature 'slot' must be in \[0, 5\), but has 5"),
+        ("slot", [0, -1, 1, 1], r"must be in \[0, 5\), but has -1; raise num_buckets"),
+        ("price", [0.0, math.nan, 1, 1], "'price' must be finite, but has NaN; write null"),
+        ("price", [0.0, 1e300, 1, 1], "'price' must be finite, but has Infinity; write null"),
+        ("stats", [[1.0], [1.0, 2.0]] * 2, "must have value_dim = 2 values in every list, but ha"),
+        ("tags", [["a"], [None], [], []], "must have no null inside its lists, but has null; fill"),
+    ],
+)
+def test_what_the_trainer_refuses_fails_the_job(encode, config, name, values, message):
+    table = raw_table()
+    place = table.column_names.index(name)
+    table = table.set_column(place, name, pa.array(values, table[name].type))
+    with pytest.raises(ValueError, match=name):
+        loaded(table, "FG_NORMAL")
+    with pytest.raises(Exception, match="USER_RAISED_EXCEPTION") as caught:
+        encode(table, *config)
+    assert re.search(message, spark_errors.spark_reason(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("FG_NORMAL", "FG_NONE", "must have data_config.fg_mode FG_NORMAL or FG_DAG"),
+        (
+            "user:query",
+            "user:qery",
+            "must read a column of the input, but there is no 'qery'. Colu",
+        ),
+        ("item:tags", "item:stats", "must read integers or text, but 'stats' is a array<double>"),
+        ('"slot" emb', '"slot" expression: "user:query" emb', "must read integers, but 'query' is"),
+        ('"price" def', '"price" expression: "u:query" def', "must read numbers, but 'query' is a"),
+        ('"price" def', '"price" value_dim: 3 def', "must hold lists of value_dim = 3 numbers"),
+        (
+            '"price" def',
+            '"price" boundaries: [1] def',
+            "does not encode 'boundaries'; leave it out",
+        ),
+        ("num_buckets: 5", "", "exactly one of num_buckets and hash_bucket_size must be positive"),
+        (
+            '"item" emb',
+            '"click" expression: "i:item" emb',
+            "must not have the name of a key or lab",
+        ),
+        (
+            "hash_bucket_size: 97",
+            "hash_bucket_size: many",
+            "hash_bucket_size must be a number, but",
+        ),
+        ("hash_bucket_size: 97 }", "hash_bucket_size: 97 ", "but ends inside one|is missing"),
+    ],
+)
+def test_configs_that_cannot_be_used(encode, tmp_path, old, new, message):
+    changed = CONFIG.replace(old, new).replace('feature_names: "item"', 'feature_names: "click"', 1)
+    text = changed if '"click" exp' in new else CONFIG.replace(old, new)
+    assert text != CONFIG
+    (tmp_path / "jrc.config").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        encode(raw_table(), "--pipeline-config", str(tmp_path / "jrc.config"))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/*.config")), ids=lambda p: p.stem)
+def test_the_config_is_read_as_protobuf_reads_it(path):
+    def as_text(message) -> dict:
+        """Names and texts of a protobuf message as `parse_text` gives them."""
+        found: dict = {}
+        for field, value in message.ListFields():
+            values = value if field.is_repeated else [value]
+            if field.type == field.TYPE_MESSAGE:
+                found[field.name] = [as_text(item) for item in values]
+            elif field.type == field.TYPE_ENUM:
+                found[field.name] = [field.enum_type.values_by_number[n].name for n in values]
+            elif field.type == field.TYPE_BOOL:
+                found[field.name] = [str(item).lower() for item in values]
+            elif field.type in (field.TYPE_FLOAT, field.TYPE_DOUBLE):
+                found[field.name] = [pytest.approx(item) for item in values]
+            else:
+                found[field.name] = [str(item) for item in values]
+        return found
+
+    def numbers(parsed: dict, expected: dict) -> dict:
+        """Texts of `parsed` as floats where `expected` has floats."""
+        converted: dict = {}
+        for name, values in parsed.items():
+            wanted = expected[name]
+            converted[name] = [
+                numbers(value, item)
+                if isinstance(value, dict)
+                else value
+                if isinstance(item, str)
+                else float(value)
+                for value, item in zip(values, wanted, strict=True)
+            ]
+        return converted
+
+    expected = as_text(load_config(path))
+    parsed = pipeline_text.parse_text(path.read_text())
+    assert numbers(parsed, expected) == expected
+
+
+def test_text_format_in_all_its_spellings():
+    text = """
+    a: "x\\n" 'y'  # strings one after the other are one
+    b <c: [1, -2.5e3];>, b { } d: bare_word e: [{f: true}, {f: 'q"'}]
+    """
+    assert pipeline_text.parse_text(text) == {
+        "a": ["x\ny"],
+        "b": [{"c": ["1", "-2.5e3"]}, {}],
+        "d": ["bare_word"],
+        "e": [{"f": ["true"]}, {"f": ['q"']}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a {\n b: }", r"line 2: a value must stand here, but got '\}'"),
+        ("a {\n b 1 }", "line 2: ':' or '{' must stand here, but got '1'"),
+        ("a {", "but '}' is missing"),
+        ("a: [1", "but ends inside one"),
+        ('a: "x', "line 1: a string has no closing quote"),
+        ("} a: 1", r"line 1: a field must stand here, but got '\}'"),
+    ],
+)
+def test_text_that_is_no_config(text, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline_text.parse_text(text)
+    with pytest.raises(text_format.ParseError):
+        text_format.Parse(text, EasyRecConfig())
+
+
+def test_columns_by_flags(encode):
+    table = pa.table(
+        {
+            "session_id": [1, 2, 3, 4, 5],
+            "click": [0, 0, 0, 0, 0],
+            "tags": ["a|b", "", None, "|c|", "x.y"],
+            "age": pa.array([17, 18, 29.9, None, math.nan], pa.float64()),
+            "cost": [0.0, 1.0, 3.0, None, 8.0],
+            "rank": [10, 20, None, 40, 0],
+        }
+    )
+    flags = ["--split-values", "tags=|", "--boundaries", "age=18,30", "--transform", "cost=log1p"]
+    encoded = encode(table, *flags, "--transform", "rank=minmax:10:20", "--boundaries", "rank=0.5")
+    assert encoded["tags"].to_pylist() == [["a", "b"], [], None, ["c"], ["x.y"]]
+    ages = [
+        a if a is None or math.isnan(a) else bisect.bisect_right([18, 30], a)
+        for a in table["age"].to_pylist()
+    ]
+    assert encoded["age"].to_pylist() == [*ages[:3], None, None]
+    costs = [None if c is None else math.log1p(c) for c in table["cost"].to_pylist()]
+    assert encoded["cost"].to_pylist() == pytest.approx(costs, nan_ok=True)
+    assert encoded["rank"].to_pylist() == [0, 1, None, 1, 0]  # of 0, 1, null, 3, -1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("sqrt", 2.0), ("zscore:2:4", 0.5), ("log1p", math.log(5))]
+)
+def test_transforms(spark, text, value):
+    df = spark.sql("SELECT 4 AS x")
+    transforms = {"x": feature_encoding.Transform.parse(text)}
+    encoded = feature_encoding.encode_columns(
+        df, feature_encoding.ColumnRules(transforms=transforms)
+    )
+    (row,) = encoded.collect()
+    assert row.x == pytest.approx(value)
+
+
+def test_vocabulary_has_the_frequent_values_by_frequency(encode, tmp_path):
+    words = ["b"] * 3 + ["a"] * 3 + ["c"] * 4 + ["rare"] * 2 + [None]
+    table = pa.table(
+        {"session_id": range(13), "click": [0] * 13, "word": words, "n": [5] * 12 + [6]}
+    )
+    encoded = encode(table, "--vocabulary", "word=3", "--vocabulary", "n=2")
+    counts = Counter(word for word in words if word)
+    frequent = sorted((word for word in counts if counts[word] >= 3), key=lambda w: (-counts[w], w))
+    ids = {word: place for place, word in enumerate(frequent, start=1)}
+    by_session = dict(
+        zip(encoded["session_id"].to_pylist(), encoded["word"].to_pylist(), strict=True)
+    )
+    assert [by_session[n] for n in range(13)] == [w and ids.get(w, 0) for w in words]
+    assert sorted(encoded["n"].to_pylist()) == [0] + [1] * 12
+    (path,) = (tmp_path / "vocabulary").glob("part-*.parquet")
+    assert pq.read_table(path).to_pylist() == [
+        {"column": "n", "value": "5", "rows": 12, "id": 1},
+        *({"column": "word", "value": w, "rows": counts[w], "id": n} for w, n in ids.items()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--boundaries", "nowhere=1"], "there is no 'nowhere'"),
+        (["--boundaries", "query=1"], "--boundaries must read numbers, but 'query' is a string"),
+        (["--split-values", "tags=|"], "--split-values must name a column without lists"),
+        (["--split-values", "item=|"], "--split-values must read text, but 'item' is a bigint"),
+        (["--vocabulary", "price=1"], "column of integers or text, but 'price' is a double"),
+        (["--vocabulary", "nowhere=1"], "there is no 'nowhere'"),
+        (["--boundaries", "click=1"], "column 'click' must not be encoded: it is a key or a label"),
+        (["--pipeline-config", "/nowhere"], "--pipeline-config must be a file, but there is none"),
+    ],
+)
+def test_columns_that_do_not_fit(encode, flags, message):
+    with pytest.raises(ValueError, match=message):
+        encode(raw_table(), *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--boundaries", "age=3,1"], "age: must be rising numbers like 18,30,45, but got '3,1'"),
+        (["--boundaries", "age"], "must be COLUMN=VALUE, but got 'age'"),
+        (["--vocabulary", "a=0"], "a: must be at least 1 row, but got '0'"),
+        (["--transform", "a=zscore:1"], "must be log1p, sqrt, zscore:MEAN:STD or minmax:MIN:MAX"),
+    ],
+)
+def test_wrong_flags(encode, capsys, flags, message):
+    with pytest.raises(SystemExit, match="2"):
+        encode(raw_table(), *flags)
+    assert message in capsys.readouterr().err
