@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from google.protobuf import text_format
 
 from preprocessing import encoding_flags, feature_encoding, pipeline_text, spark_errors
@@ -91,23 +91,19 @@ def loaded(table: pa.Table, fg_mode: str):
     return encode_rows(table, ColumnSpec(tuple(used_features(config)), tasks=()))
 
 
-def assert_equal_offsets(found: torch.Tensor | None, expected: torch.Tensor | None) -> None:
-    if found is None or expected is None:
-        assert found is expected
-    else:
-        assert torch.equal(found, expected)
-
-
 def test_encoded_columns_load_as_the_raw_ones(encode, config):
     encoded = encode(raw_table(), *config)
     features = ["query_id", "item", "item_again", "tag_ids", "slot", "price", "stats"]
     assert encoded.column_names == ["session_id", "click", *features]
     expected, found = loaded(raw_table(), "FG_NORMAL"), loaded(encoded, "FG_NONE")
-    assert found.ids.keys() == expected.ids.keys()
-    for name, (values, offsets) in expected.ids.items():
-        assert torch.equal(found.ids[name][0], values), name
-        assert_equal_offsets(found.ids[name][1], offsets)
-    assert torch.equal(found.dense, expected.dense)  # bit by bit, float32
+    assert found.names == expected.names
+    assert np.array_equal(found.scalars, expected.scalars)
+    assert found.has_id is not None
+    assert expected.has_id is not None
+    assert np.array_equal(found.has_id, expected.has_id)
+    for ours, theirs in zip(found.lists, expected.lists, strict=True):
+        assert all(map(np.array_equal, ours, theirs))  # ids, and how many of each row
+    assert np.array_equal(found.dense, expected.dense)  # bit by bit, float32
     assert encoded["stats"].type == pa.list_(pa.field("element", pa.float32()))
 
 
