@@ -79,8 +79,7 @@ def reduce_rows(rows: Tensor, sample_weight: Tensor | None, reduction: Reduction
     if sample_weight is None:
         if reduction == "none":
             return rows
-        total = rows.sum()
-        return total / max(rows.shape[0], 1) if reduction == "mean" else total
+        return rows.mean() if reduction == "mean" and rows.shape[0] else rows.sum()
 
     check_per_row("sample_weight", sample_weight, rows.shape[0])
     weight = sample_weight.detach().to(rows.dtype)

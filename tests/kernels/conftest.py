@@ -1,13 +1,9 @@
 """On the GPU where there is one (marker `gpu`), else on the CPU in Triton's interpreter."""
 
-import os
-
 import pytest
 import torch
 
 HAS_GPU = torch.cuda.is_available()
-if not HAS_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
 
 @pytest.fixture(
