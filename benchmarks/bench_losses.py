@@ -20,6 +20,7 @@ Writes benchmarks/results/losses-DEVICE.csv and a plot beside it. Needs torch, T
 
 import argparse
 import csv
+import ctypes
 import datetime
 import functools
 import os
@@ -161,6 +162,7 @@ def _peak_rss_mib(step: Step) -> float:
         status = Path("/proc/self/status").read_text()
         return int(status.split(field)[1].split()[0])
 
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier steps freed would hide what this needs
     Path("/proc/self/clear_refs").write_text("5")
     before = rss("VmRSS:")
     step()
