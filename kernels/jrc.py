@@ -26,6 +26,7 @@ from torch import Tensor
 from kernels.jit import (
     FINISH_WIDTH,
     MAX_REGISTERS,
+    MAX_TASKS,
     arrival_counters,
     finish_reduction,
     launch,
@@ -237,6 +238,7 @@ def jrc_launch(
         All are float64 for float64 logits, otherwise float32.
     """
     num_tasks, num_rows = len(logits), logits[0].shape[0]
+    assert num_tasks <= MAX_TASKS, "arrival_counters has a counter for each task"
     dtype = working_dtype(logits[0])
     with_rows = reduction == "none"
     new = logits[0].new_empty
