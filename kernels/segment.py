@@ -51,10 +51,7 @@ def segments_from_ids(session_ids: Tensor) -> Segments:
     device, there are always `B` segments, the surplus ones empty.
     """
     num_rows = session_ids.shape[0]
-    sorted_ids, order = torch.sort(session_ids)
-    is_start = torch.ones_like(order)
-    is_start[1:] = sorted_ids[1:] != sorted_ids[:-1]
-    ranks = is_start.cumsum_(0).sub_(1)
+    order, ranks = _ranks_in_order(session_ids)
     ids = torch.empty_like(ranks).scatter_(0, order, ranks)
     if session_ids.device.type == "cpu" and not torch.compiler.is_compiling() and num_rows:
         return Segments(ids, int(ranks[-1]) + 1)
@@ -69,13 +66,20 @@ def sort_into_offsets(session_ids: Tensor) -> tuple[Tensor, Tensor]:
         offsets: int64 [B + 1]. The number of sessions is data, so to keep shapes static (and the
             host out of it) there are always `B` sessions, the surplus ones empty and at the end.
     """
+    order, ranks = _ranks_in_order(session_ids)
+    row_counts = ranks.new_zeros(ranks.shape[0] + 1).index_add_(
+        0, ranks + 1, torch.ones_like(ranks)
+    )
+    return order, row_counts.cumsum(0)
+
+
+def _ranks_in_order(session_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The stable order [B] of the ids, and the number of each row's session in that order, [B]."""
     # The widest integer keeps distinct ids distinct, whatever type they had.
     sorted_ids, order = torch.sort(session_ids.to(torch.int64), stable=True)
     is_start = torch.ones_like(sorted_ids)
     is_start[1:] = sorted_ids[1:] != sorted_ids[:-1]
-    ids = is_start.cumsum(0)  # [B], counts from 1
-    row_counts = ids.new_zeros(ids.shape[0] + 1).index_add_(0, ids, torch.ones_like(ids))
-    return order, row_counts.cumsum(0)
+    return order, is_start.cumsum(0).sub_(1)
 
 
 def segment_sum(values: Tensor, segments: Segments) -> Tensor:
