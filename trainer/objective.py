@@ -78,10 +78,11 @@ class Objective(nn.Module):
         per_task = []
         for t, task in enumerate(self.tasks):
             total = torch.zeros((), device=batch.dense.device)
+            weight_sum = weights[t].sum()
             for n, config in enumerate(task.losses):
                 value = sums[t, n] * (task.weight * config.weight)
                 name = unique_name(f"{task.name}/{config.WhichOneof('loss')}", named)
-                named[name] = torch.stack([value.detach(), weights[t].sum()]).double()
+                named[name] = torch.stack([value.detach(), weight_sum]).double()
                 total = total + value * scales[t]
             per_task.append(total)
         return named, per_task
