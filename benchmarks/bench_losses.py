@@ -24,7 +24,6 @@ import ctypes
 import datetime
 import functools
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.machine import cpu_name
 from benchmarks.scatter_jrc import scatter_jrc
 from losses import JRCLoss
 
@@ -226,16 +226,8 @@ def _bytes_of_kernel(batch: Batch, name: str) -> int:
 
 def machine(device: torch.device) -> dict[str, str]:
     """Columns that say what the figures were measured on."""
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
     return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
         "threads": str(torch.get_num_threads()) if device.type == "cpu" else "",
         "torch": torch.__version__,
         "date": datetime.date.today().isoformat(),

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import resource
 import shutil
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import pyspark
+
+from benchmarks.machine import cpu_name
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "sort-cpu.json"
@@ -260,13 +261,12 @@ def giant_session(bench: Bench) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Where and with what this was measured."""
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
     versions = {"pyspark": pyspark.__version__, "java": java.stderr.splitlines()[0]}
     for name in PEERS:
         versions[name] = __import__(name).__version__
     return {
-        "cpu": cpu[1] if cpu else platform.processor(),
+        "cpu": cpu_name(),
         "load_average_at_start": os.getloadavg()[0],
         "versions": versions,
     }

@@ -19,20 +19,17 @@ from typing import Any
 
 import torch
 
+from benchmarks.machine import cpu_name
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    cpu = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "date": datetime.date.today().isoformat(),
-        "cpu": cpu[0] if cpu else platform.processor(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "gpu": gpu,
         "python": platform.python_version(),
