@@ -58,8 +58,9 @@ format: setup ## rewrite the sources in the project's format
 	@$(IN_VENV) ruff check --fix .
 	@$(IN_VENV) ruff format .
 
-protos: setup ## regenerate trainer/protos/*_pb2.py and .pyi
+protos: setup ## regenerate trainer/protos/*_pb2.py and .pyi, and docs/config.md
 	@$(IN_VENV) python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. trainer/protos/*.proto
+	@$(IN_VENV) python scripts/config_reference.py
 
 clean: ## delete .venv and what tools leave behind
 	rm -rf .venv .hypothesis .pytest_cache .ruff_cache dist spark-warehouse
