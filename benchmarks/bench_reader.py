@@ -32,7 +32,7 @@ import torch
 
 from benchmarks.click_data import ID_COLUMNS, NUM_IDS, write_click_data
 from trainer.encode import ColumnSpec
-from trainer.features import IdFeature
+from trainer.features import IdFeature, Ids
 from trainer.loader import SessionLoader
 from trainer.protos.pipeline_pb2 import BinaryCrossEntropy, LossConfig
 from trainer.reader import SessionDataset
@@ -47,10 +47,7 @@ MEMORY_SAMPLES = 20
 def column_spec() -> ColumnSpec:
     """The 16 id columns, checked against their tables, and the label."""
     task = Task("ctr", "click", 1, (LossConfig(binary_cross_entropy=BinaryCrossEntropy()),))
-    features = [
-        IdFeature(name, name, f"{name}_emb", 8, NUM_IDS, is_hashed=False, pooling="sum")
-        for name in ID_COLUMNS
-    ]
+    features = [IdFeature(name, name, f"{name}_emb", 8, NUM_IDS, Ids()) for name in ID_COLUMNS]
     return ColumnSpec(tuple(features), (task,))
 
 

@@ -1,14 +1,14 @@
 """SessionBatch: one rank's part of a global batch, every session whole.
 
-B rows, S sessions, T values of id features over all rows, D width of the raw features.
+B rows, S sessions, T values of a sequence over all rows, D width of raw features.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchrec import KeyedJaggedTensor
+from torchrec import JaggedTensor, KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
 from trainer.plan import Place
@@ -41,10 +41,19 @@ class SessionBatch(Pipelineable):
         labels["click"]   [0, 1, 0, 0, 0, 1]
         ids               user_id: [[7], [7], [7], [2], [2], [9]]
                           tags:    [[1, 4], [], [2], [1], [3], []]
+        weighted_ids      brands:  [[4], [4], [], [1, 2], [2], []]  and 0.5, 2.0, 1.0, 1.0, 3.0
+        sequences         clicks__item: [[5, 3], [5, 3], [5, 3], [], [], [8]]   in stored order
+        sequence_dense["clicks__price"]   values [7, 1], lengths [2, 2, 2, 0, 0, 1]
+
+    A feature's `part` (trainer/features.py) is the attribute that holds it, and its name the key.
+    Keys stand in an order of the loader's, the same in all batches.
 
     Attributes:
-        ids: id features, B rows per key (a key per feature, no row weights).
-        dense: raw features side by side, float32 [B, D].
+        ids: id features that are pooled, B rows per key; may have no key.
+        weighted_ids: the same with weights, float32; None if there are none.
+        sequences: id features that are sequences, B rows per key; None if there are none.
+        dense: raw features side by side in the order of features.raw_features, float32 [B, D].
+        sequence_dense: raw features that are sequences: float32 values [T, D], lengths [B].
         labels: per label column, int64 [B] (classes) or float32 [B] (regression).
         weights: per sample weight column, float32 [B].
         groups: per grouping column of a metric, int64 [B].
@@ -63,6 +72,9 @@ class SessionBatch(Pipelineable):
     sessions: Tensor
     global_rows: int
     cursor: Cursor
+    weighted_ids: KeyedJaggedTensor | None = None
+    sequences: KeyedJaggedTensor | None = None
+    sequence_dense: dict[str, JaggedTensor] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -87,11 +99,17 @@ class SessionBatch(Pipelineable):
         self._map(lambda tensor: tensor.record_stream(stream) or tensor)
 
     def _map(self, function: Any) -> "SessionBatch":
+        """The batch with the function's results in place of its tensors, plain or jagged."""
         changed: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, Tensor | KeyedJaggedTensor):
-                changed[field.name] = function(value)
+                changed[each.name] = function(value)
+            elif each.name == "sequence_dense":
+                changed[each.name] = {
+                    key: JaggedTensor(function(jagged.values()), lengths=function(jagged.lengths()))
+                    for key, jagged in value.items()
+                }
             elif isinstance(value, dict):
-                changed[field.name] = {key: function(tensor) for key, tensor in value.items()}
+                changed[each.name] = {key: function(tensor) for key, tensor in value.items()}
         return replace(self, **changed)

@@ -10,7 +10,7 @@ from torch import nn
 
 from trainer.config import ConfigError, did_you_mean, task_towers
 from trainer.encode import DataError, check_classes
-from trainer.features import IdFeature, parse_features, used_features
+from trainer.features import Hashed, IdFeature, parse_features, used_features
 from trainer.models import build_model
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reader import SessionDataset
@@ -64,7 +64,9 @@ def _check_train_config(config: EasyRecConfig) -> None:
 
 def _check_sharding(config: EasyRecConfig) -> None:
     constraints = [config.train_config.global_embedding_constraints]
-    constraints += [entry.id_feature.embedding_constraints for entry in config.feature_configs]
+    for feature in parse_features(config):
+        if isinstance(feature, IdFeature) and feature.constraints is not None:
+            constraints.append(feature.constraints)
     allowed = ("table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise")
     for name in (name for each in constraints for name in each.sharding_types):
         if name not in allowed:
@@ -199,7 +201,7 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
     for feature in used_features(config):
         allowed = _NUMBERS
         if isinstance(feature, IdFeature):
-            allowed = (*_INTEGERS, "string") if feature.is_hashed else _INTEGERS
+            allowed = (*_INTEGERS, "string") if isinstance(feature.coding, Hashed) else _INTEGERS
         _check_column(
             types, feature.column, f"feature `{feature.name}`", allowed, where, lists=True
         )

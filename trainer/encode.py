@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.features import Feature, IdFeature, RawFeature
+from trainer.features import Feature, Hashed, IdFeature, RawFeature, id_features, raw_features
 from trainer.hashing import hash_integers, hash_strings
 from trainer.plan import Int64Array, ranges
 from trainer.tasks import Task
@@ -33,12 +33,12 @@ class ColumnSpec:
     @property
     def id_features(self) -> list[IdFeature]:
         """In the order of the batch's keys."""
-        return [f for f in self.features if isinstance(f, IdFeature)]
+        return id_features(self.features, "ids")
 
     @property
     def raw_features(self) -> list[RawFeature]:
         """In the order of the batch's dense columns."""
-        return [f for f in self.features if isinstance(f, RawFeature)]
+        return raw_features(self.features)
 
     @property
     def weight_columns(self) -> list[str]:
@@ -233,7 +233,7 @@ def encode_lists(column: pa.ChunkedArray, feature: IdFeature) -> tuple[Tensor, T
 
 def _ids(array: pa.Array, feature: IdFeature) -> Tensor:
     """Ids in [0, num_embeddings) of an array without nulls."""
-    if feature.is_hashed:
+    if isinstance(feature.coding, Hashed):
         return torch.from_numpy(hash_ids(array, feature.num_embeddings))
     values = view(array)
     if len(values):
@@ -273,7 +273,7 @@ def encode_raw(column: pa.ChunkedArray, feature: RawFeature) -> Tensor:
             f"value_dim = {feature.dim} numbers, but holds: {array.type}"
         )
     if array.null_count:
-        array = pc.fill_null(pc.cast(array, pa.float64(), safe=False), feature.default_value)
+        array = pc.fill_null(pc.cast(array, pa.float64(), safe=False), feature.default_values[0])
     values = _finite(array, f"raw_feature `{feature.name}`: column `{feature.column}`")
     return values.reshape(-1, feature.dim)
 

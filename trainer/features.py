@@ -1,17 +1,87 @@
-"""What a model reads of a row: id features (looked up in embedding tables) and raw features."""
+"""What a model reads of a row: id features (looked up in embedding tables) and raw features.
 
+A feature lies in one part of a SessionBatch, which `Feature.part` names:
+
+    ids             id features, also numbers with boundaries: one embedding a row, pooled
+    weighted_ids    the same with a weight per id
+    sequences       ids of a sequence, in stored order: one embedding a value, not pooled
+    dense           raw features
+    sequence_dense  raw features of a sequence
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
+from preprocessing.normalizer import Normalizer
 from trainer.config import ConfigError
 from trainer.protos import pipeline_pb2 as pb
+from trainer.vocabulary import read_vocabulary
+
+Part = Literal["ids", "weighted_ids", "sequences", "dense", "sequence_dense"]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """The sequence that a feature is of.
+
+    name: sequence_name; of a sequence of its own the feature's name. Features of one sequence have
+        equally many values in a row.
+    max_length: a longer one keeps its first values; 0 is no limit.
+    delimiter: between the items, where the column holds text.
+    """
+
+    name: str
+    max_length: int
+    delimiter: str
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Values are ids of the table, in [0, num_embeddings)."""
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """The id is xxhash64(value) modulo num_embeddings."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The id of each known value, as text, and of all others."""
+
+    ids: Mapping[str, int]
+    other_id: int
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """The id is how many limits (rising, float32) are not above the normalized number."""
+
+    limits: tuple[float, ...]
+    normalizer: Normalizer | None
+
+
+Coding = Ids | Hashed | Vocabulary | Boundaries
 
 
 @dataclass(frozen=True)
 class IdFeature:
-    """A categorical feature: zero, one or more ids per row, pooled to one embedding.
+    """A categorical feature: zero, one or more ids per row, pooled, or a sequence of ids.
 
-    With fg_mode FG_NONE the column holds ids of the table; otherwise hash_bucket_size hashes
-    whatever integers or strings it holds.
+    Attributes:
+        name: the feature's, and its key in the batch; `sequence__feature` in a grouped sequence.
+        column: what is read.
+        table: embedding_name; features that share it share the table.
+        coding: how values become ids.
+        pooling: "sum" or "mean"; of no meaning in a sequence.
+        is_weighted: values have weights: maps, or text `id:weight`.
+        sequence: None for a feature that is pooled.
+        default_values: texts in place of no value; empty for none.
+        separator: between the values of a row (of an item in a sequence), where they are text.
+        max_values: a row keeps its first ones; 0 is no limit. 1 in a sequence: an item's.
+        init_fn: as the config writes it; empty for uniform values.
+        constraints: on the table's sharding.
     """
 
     name: str
@@ -19,99 +89,285 @@ class IdFeature:
     table: str
     embedding_dim: int
     num_embeddings: int
-    is_hashed: bool
-    pooling: str
+    coding: Coding
+    pooling: str = "sum"
+    is_weighted: bool = False
+    sequence: Sequence | None = None
+    default_values: tuple[str, ...] = ()
+    separator: str = "\x1d"
+    max_values: int = 0
+    init_fn: str = ""
     constraints: pb.ParameterConstraints | None = None
+
+    @property
+    def part(self) -> Part:
+        """The attribute of SessionBatch that holds it."""
+        if self.sequence is not None:
+            return "sequences"
+        return "weighted_ids" if self.is_weighted else "ids"
 
 
 @dataclass(frozen=True)
 class RawFeature:
-    """A numeric feature of `dim` float32 values; `default_value` takes the place of a null."""
+    """A numeric feature of `dim` float32 values a row, or a value of a sequence.
+
+    `default_values`, `dim` of them, take the place of null and of empty text or lists, and are
+    not normalized. None in a sequence: an empty one stays empty.
+    """
 
     name: str
     column: str
-    dim: int
-    default_value: float
+    dim: int = 1
+    default_values: tuple[float, ...] = (0.0,)
+    normalizer: Normalizer | None = None
+    separator: str = "\x1d"
+    sequence: Sequence | None = None
+
+    @property
+    def part(self) -> Part:
+        """The attribute of SessionBatch that holds it."""
+        return "dense" if self.sequence is None else "sequence_dense"
 
 
 Feature = IdFeature | RawFeature
 
 
+def id_features(features: Iterable[Feature], part: Part) -> list[IdFeature]:
+    """Those in `part`: "ids", "weighted_ids" or "sequences"; the part's keys in their order."""
+    return [f for f in features if isinstance(f, IdFeature) and f.part == part]
+
+
+def raw_features(features: Iterable[Feature], part: Part = "dense") -> list[RawFeature]:
+    """Those in `part`: "dense", side by side in that order, or "sequence_dense"."""
+    return [f for f in features if isinstance(f, RawFeature) and f.part == part]
+
+
 def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
     """All features of a config, in its order. Raises ConfigError for faulty ones."""
     by_name: dict[str, Feature] = {}
-    is_encoded = config.data_config.fg_mode == pb.FG_NONE
-    for entry in config.feature_configs:
-        kind = entry.WhichOneof("feature")
-        if kind is None:
-            raise ConfigError("each feature_configs must hold id_feature or raw_feature")
-        feature = getattr(entry, kind)
-        if not feature.feature_name:
-            raise ConfigError(f"feature_configs.{kind}.feature_name must be set, but is missing")
-        for name in (feature.feature_name, getattr(feature, "embedding_name", "")):
-            if "." in name:  # it becomes part of a parameter's name
-                raise ConfigError(f"feature and embedding names must have no dot, but got: {name}")
-        if feature.feature_name in by_name:
-            raise ConfigError(f"feature_name must be unique, but `{feature.feature_name}` is twice")
-        column = _column(feature, is_encoded)
-        by_name[feature.feature_name] = (
-            _parse_id(feature, column, is_encoded)
-            if kind == "id_feature"
-            else _parse_raw(feature, column)
-        )
+    for kind, message, sequence in _entries(config):
+        feature = _Entry(kind, message, sequence, config.data_config).parse()
+        if feature.name in by_name:
+            raise ConfigError(f"feature_name must be unique, but `{feature.name}` is twice")
+        by_name[feature.name] = feature
     _check_shared_tables(list(by_name.values()))
     return list(by_name.values())
 
 
 def used_features(config: pb.EasyRecConfig) -> list[Feature]:
     """The features that some feature group names; the others are not read."""
-    used = {name for group in config.model_config.feature_groups for name in group.feature_names}
+    used: set[str] = set()
+    for group in config.model_config.feature_groups:
+        used.update(group.feature_names)
+        for sequence in getattr(group, "sequence_groups", ()):
+            used.update(sequence.feature_names)
     return [feature for feature in parse_features(config) if feature.name in used]
 
 
-def _column(feature: pb.IdFeature | pb.RawFeature, is_encoded: bool) -> str:
-    """Encoded data has a column per feature; raw data the one after "side:" in `expression`."""
-    if is_encoded or not feature.expression:
-        return feature.feature_name
-    return feature.expression.rsplit(":", 1)[-1]
+def _entries(
+    config: pb.EasyRecConfig,
+) -> Iterable[tuple[str, Any, pb.SequenceFeature | None]]:
+    """Kind and message of each feature, and the grouped sequence that it stands in."""
+    for entry in config.feature_configs:
+        kind = entry.WhichOneof("feature")
+        if kind is None:
+            known = ", ".join(field.name for field in entry.DESCRIPTOR.fields)
+            raise ConfigError(f"each feature_configs must hold one of {known}")
+        if kind != "sequence_feature":
+            yield kind, getattr(entry, kind), None
+            continue
+        group = entry.sequence_feature
+        if not group.sequence_name or not group.features:
+            raise ConfigError("each sequence_feature must have sequence_name and features")
+        for member in group.features:
+            kind = member.WhichOneof("feature")
+            if kind is None:
+                raise ConfigError(
+                    f"each features of sequence_feature `{group.sequence_name}` must hold "
+                    f"id_feature or raw_feature"
+                )
+            yield kind, getattr(member, kind), group
 
 
-def _parse_id(feature: pb.IdFeature, column: str, is_encoded: bool) -> IdFeature:
-    where = f"id_feature `{feature.feature_name}`"
-    if feature.embedding_dim == 0:
-        raise ConfigError(f"{where}: embedding_dim must be positive, but is missing or 0")
-    if bool(feature.num_buckets) == bool(feature.hash_bucket_size):
-        raise ConfigError(
-            f"{where}: exactly one of num_buckets and hash_bucket_size must be positive, but got: "
-            f"num_buckets {feature.num_buckets}, hash_bucket_size {feature.hash_bucket_size}"
+@dataclass(frozen=True)
+class _Entry:
+    """One feature of a config on its way to a Feature."""
+
+    kind: str
+    message: Any
+    group: pb.SequenceFeature | None
+    data: pb.DataConfig
+
+    def parse(self) -> Feature:
+        if not self.message.feature_name:
+            raise ConfigError(
+                f"feature_configs.{self.kind}.feature_name must be set, but is missing"
+            )
+        for name in (self.name, self.message.embedding_name):
+            if "." in name:  # it becomes part of a parameter's name
+                raise ConfigError(f"feature and embedding names must have no dot, but got: {name}")
+        if self.sequence is None and self.message.HasField("sequence_length"):
+            raise self.error(
+                "sequence_length takes effect in sequence_id_feature and sequence_raw_feature "
+                "alone; remove it"
+            )
+        if self.kind.endswith("raw_feature") and not self.message.boundaries:
+            return self._raw()
+        return self._id()
+
+    @property
+    def name(self) -> str:
+        return self._prefixed(self.message.feature_name)
+
+    @property
+    def is_encoded(self) -> bool:
+        return self.data.fg_mode == pb.FG_NONE
+
+    @property
+    def sequence(self) -> Sequence | None:
+        if self.group is not None:
+            group = self.group
+            return Sequence(group.sequence_name, group.sequence_length, group.sequence_delim)
+        if not self.kind.startswith("sequence_"):
+            return None
+        return Sequence(self.name, self.message.sequence_length, self.message.sequence_delim)
+
+    def error(self, reason: str) -> ConfigError:
+        return ConfigError(f"{self.kind} `{self.name}`: {reason}")
+
+    def _prefixed(self, name: str) -> str:
+        return name if self.group is None else f"{self.group.sequence_name}__{name}"
+
+    def _column(self) -> str:
+        """Encoded data has a column per feature; raw data the one after "side:" in `expression`."""
+        expression = self.message.expression
+        if self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE) or not expression:
+            return self.name
+        side, _, column = expression.rpartition(":")
+        if side not in ("", "user", "item", "context") or not column:
+            raise self.error(
+                f"expression must be user:COLUMN, item:COLUMN or context:COLUMN, but got: "
+                f"`{expression}`"
+            )
+        return self._prefixed(column)
+
+    def _normalizer(self) -> Normalizer | None:
+        if not self.message.normalizer or self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE):
+            return None
+        try:
+            return Normalizer.parse(self.message.normalizer)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def _separator(self) -> str:
+        return self.data.fg_encoded_multival_sep if self.is_encoded else self.message.separator
+
+    def _default_values(self) -> tuple[str, ...]:
+        """As text."""
+        message, separator = self.message, self._separator()
+        text = message.fg_encoded_default_value if self.is_encoded else message.default_value
+        if self.is_encoded and not text and self.kind == "raw_feature" and self.group is None:
+            text, separator = message.default_value, message.separator
+        if not self.is_encoded and not text and self.sequence is not None:
+            text = "0"
+        return tuple(text.split(separator)) if text else ()
+
+    def _raw(self) -> RawFeature:
+        dim = self.message.value_dim
+        if dim == 0:
+            raise self.error("value_dim must be positive, but got: 0")
+        texts = self._default_values() or (() if self.sequence is not None else ("0",))
+        try:
+            numbers = tuple(map(float, texts))
+        except ValueError:
+            text = self._separator().join(texts)
+            raise self.error(f"default_value must be a number, but got: `{text}`") from None
+        if len(numbers) not in (0, 1, dim):
+            raise self.error(f"default_value must have {dim} numbers, but has {len(numbers)}")
+        return RawFeature(
+            name=self.name,
+            column=self._column(),
+            dim=dim,
+            default_values=numbers * dim if len(numbers) == 1 else numbers,
+            normalizer=self._normalizer(),
+            separator=self._separator(),
+            sequence=self.sequence,
         )
-    if feature.pooling not in ("sum", "mean"):
-        raise ConfigError(f"{where}: pooling must be sum or mean, but got: `{feature.pooling}`")
-    return IdFeature(
-        name=feature.feature_name,
-        column=column,
-        table=feature.embedding_name or f"{feature.feature_name}_emb",
-        embedding_dim=feature.embedding_dim,
-        num_embeddings=feature.num_buckets or feature.hash_bucket_size,
-        is_hashed=bool(feature.hash_bucket_size) and not is_encoded,
-        pooling=feature.pooling,
-        constraints=(
-            feature.embedding_constraints if feature.HasField("embedding_constraints") else None
-        ),
-    )
 
+    def _id(self) -> IdFeature:
+        message = self.message
+        if message.embedding_dim == 0:
+            raise self.error("embedding_dim must be positive, but is missing or 0")
+        if message.pooling not in ("sum", "mean"):
+            raise self.error(f"pooling must be sum or mean, but got: `{message.pooling}`")
+        if not message.trainable:
+            raise self.error("trainable must be true: no table can be frozen here")
+        is_raw = self.kind.endswith("raw_feature")
+        coding, num_embeddings = self._boundaries() if is_raw else self._id_coding()
+        return IdFeature(
+            name=self.name,
+            column=self._column(),
+            table=message.embedding_name or f"{self.name}_emb",
+            embedding_dim=message.embedding_dim,
+            num_embeddings=num_embeddings,
+            coding=Ids() if self.is_encoded else coding,
+            pooling=message.pooling,
+            is_weighted=not is_raw and self._is_weighted(),
+            sequence=self.sequence,
+            default_values=self._default_values(),
+            separator=self._separator(),
+            max_values=self._max_values(is_raw),
+            init_fn=message.init_fn,
+            constraints=(
+                message.embedding_constraints if message.HasField("embedding_constraints") else None
+            ),
+        )
 
-def _parse_raw(feature: pb.RawFeature, column: str) -> RawFeature:
-    where = f"raw_feature `{feature.feature_name}`"
-    if feature.value_dim == 0:
-        raise ConfigError(f"{where}: value_dim must be positive, but got: 0")
-    try:
-        default_value = float(feature.default_value)
-    except ValueError:
-        raise ConfigError(
-            f"{where}: default_value must be a number, but got: `{feature.default_value}`"
-        ) from None
-    return RawFeature(feature.feature_name, column, feature.value_dim, default_value)
+    def _is_weighted(self) -> bool:
+        if self.message.weighted and self.sequence is not None:
+            raise self.error("weighted must be false in a sequence, whose values are not pooled")
+        return self.message.weighted
+
+    def _max_values(self, is_raw: bool) -> int:
+        dim = self.message.value_dim
+        if self.sequence is None:
+            return 0 if is_raw else dim
+        if self.message.HasField("value_dim") and dim != 1:
+            raise self.error(f"value_dim must be 1 in a sequence of ids, but got: {dim}")
+        return 1
+
+    def _boundaries(self) -> tuple[Boundaries, int]:
+        limits = tuple(self.message.boundaries)
+        if list(limits) != sorted(set(limits)):
+            raise self.error("boundaries must rise, and differ as float32")
+        return Boundaries(limits, self._normalizer()), len(limits) + 1
+
+    def _id_coding(self) -> tuple[Coding, int]:
+        """How values become ids, and the rows of the table."""
+        message = self.message
+        sizes = {
+            "num_buckets": message.num_buckets,
+            "hash_bucket_size": message.hash_bucket_size,
+            "vocab_list": len(message.vocab_list),
+            "vocab_dict": len(message.vocab_dict),
+            "vocab_file": len(message.vocab_file),
+        }
+        chosen = [name for name, size in sizes.items() if size]
+        if len(chosen) != 1:
+            raise self.error(
+                f"exactly one of num_buckets and hash_bucket_size, vocab_list, vocab_dict, "
+                f"vocab_file must be set, but got: {', '.join(chosen) or 'none'}"
+            )
+        if chosen == ["num_buckets"]:
+            return Ids(), message.num_buckets
+        if chosen == ["hash_bucket_size"]:
+            return Hashed(), message.hash_bucket_size
+        try:
+            default = message.default_value or ("0" if self.sequence is not None else "")
+            ids, other_id, size = read_vocabulary(message, default)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        return Vocabulary(ids, other_id), size
 
 
 def _check_shared_tables(features: list[Feature]) -> None:
@@ -120,7 +376,7 @@ def _check_shared_tables(features: list[Feature]) -> None:
         if not isinstance(feature, IdFeature):
             continue
         first = tables.setdefault(feature.table, feature)
-        for name in ("embedding_dim", "num_embeddings", "pooling"):
+        for name in ("embedding_dim", "num_embeddings", "pooling", "init_fn"):
             if getattr(feature, name) != getattr(first, name):
                 raise ConfigError(
                     f"id_features `{first.name}` and `{feature.name}` share embedding_name "

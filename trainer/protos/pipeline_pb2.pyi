@@ -18,6 +18,7 @@ class FgMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FG_NONE: _ClassVar[FgMode]
     FG_NORMAL: _ClassVar[FgMode]
     FG_DAG: _ClassVar[FgMode]
+    FG_BUCKETIZE: _ClassVar[FgMode]
 
 class FeatureGroupType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,6 +39,7 @@ OdpsDatasetV1: DatasetType
 FG_NONE: FgMode
 FG_NORMAL: FgMode
 FG_DAG: FgMode
+FG_BUCKETIZE: FgMode
 DEEP: FeatureGroupType
 SHARED_PARAMETERS: ParetoGradient
 SHARED_REPRESENTATION: ParetoGradient
@@ -227,7 +229,7 @@ class ConstantLR(_message.Message):
     def __init__(self) -> None: ...
 
 class DataConfig(_message.Message):
-    __slots__ = ("batch_size", "dataset_type", "fg_mode", "label_fields", "sample_weight_fields", "num_workers", "pin_memory", "eval_batch_size", "drop_remainder", "shuffle")
+    __slots__ = ("batch_size", "dataset_type", "fg_mode", "label_fields", "sample_weight_fields", "num_workers", "pin_memory", "eval_batch_size", "drop_remainder", "shuffle", "fg_encoded_multival_sep", "fg_threads", "shuffle_buffer_size", "is_orderby_partition", "odps_data_quota_name", "odps_data_compression")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     DATASET_TYPE_FIELD_NUMBER: _ClassVar[int]
     FG_MODE_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +240,12 @@ class DataConfig(_message.Message):
     EVAL_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     DROP_REMAINDER_FIELD_NUMBER: _ClassVar[int]
     SHUFFLE_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_MULTIVAL_SEP_FIELD_NUMBER: _ClassVar[int]
+    FG_THREADS_FIELD_NUMBER: _ClassVar[int]
+    SHUFFLE_BUFFER_SIZE_FIELD_NUMBER: _ClassVar[int]
+    IS_ORDERBY_PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ODPS_DATA_QUOTA_NAME_FIELD_NUMBER: _ClassVar[int]
+    ODPS_DATA_COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     dataset_type: DatasetType
     fg_mode: FgMode
@@ -248,9 +256,43 @@ class DataConfig(_message.Message):
     eval_batch_size: int
     drop_remainder: bool
     shuffle: bool
-    def __init__(self, batch_size: _Optional[int] = ..., dataset_type: _Optional[_Union[DatasetType, str]] = ..., fg_mode: _Optional[_Union[FgMode, str]] = ..., label_fields: _Optional[_Iterable[str]] = ..., sample_weight_fields: _Optional[_Iterable[str]] = ..., num_workers: _Optional[int] = ..., pin_memory: bool = ..., eval_batch_size: _Optional[int] = ..., drop_remainder: bool = ..., shuffle: bool = ...) -> None: ...
+    fg_encoded_multival_sep: str
+    fg_threads: int
+    shuffle_buffer_size: int
+    is_orderby_partition: bool
+    odps_data_quota_name: str
+    odps_data_compression: str
+    def __init__(self, batch_size: _Optional[int] = ..., dataset_type: _Optional[_Union[DatasetType, str]] = ..., fg_mode: _Optional[_Union[FgMode, str]] = ..., label_fields: _Optional[_Iterable[str]] = ..., sample_weight_fields: _Optional[_Iterable[str]] = ..., num_workers: _Optional[int] = ..., pin_memory: bool = ..., eval_batch_size: _Optional[int] = ..., drop_remainder: bool = ..., shuffle: bool = ..., fg_encoded_multival_sep: _Optional[str] = ..., fg_threads: _Optional[int] = ..., shuffle_buffer_size: _Optional[int] = ..., is_orderby_partition: bool = ..., odps_data_quota_name: _Optional[str] = ..., odps_data_compression: _Optional[str] = ...) -> None: ...
 
 class FeatureConfig(_message.Message):
+    __slots__ = ("id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature")
+    ID_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    RAW_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_ID_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_RAW_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    id_feature: IdFeature
+    raw_feature: RawFeature
+    sequence_feature: SequenceFeature
+    sequence_id_feature: IdFeature
+    sequence_raw_feature: RawFeature
+    def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ..., sequence_feature: _Optional[_Union[SequenceFeature, _Mapping]] = ..., sequence_id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., sequence_raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ...) -> None: ...
+
+class SequenceFeature(_message.Message):
+    __slots__ = ("sequence_name", "sequence_length", "sequence_delim", "sequence_pk", "features")
+    SEQUENCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_PK_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    sequence_name: str
+    sequence_length: int
+    sequence_delim: str
+    sequence_pk: str
+    features: _containers.RepeatedCompositeFieldContainer[SeqFeatureConfig]
+    def __init__(self, sequence_name: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ..., sequence_pk: _Optional[str] = ..., features: _Optional[_Iterable[_Union[SeqFeatureConfig, _Mapping]]] = ...) -> None: ...
+
+class SeqFeatureConfig(_message.Message):
     __slots__ = ("id_feature", "raw_feature")
     ID_FEATURE_FIELD_NUMBER: _ClassVar[int]
     RAW_FEATURE_FIELD_NUMBER: _ClassVar[int]
@@ -259,7 +301,14 @@ class FeatureConfig(_message.Message):
     def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ...) -> None: ...
 
 class IdFeature(_message.Message):
-    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets", "hash_bucket_size", "pooling", "embedding_constraints")
+    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets", "hash_bucket_size", "pooling", "embedding_constraints", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "default_value", "fg_encoded_default_value", "separator", "weighted", "value_dim", "init_fn", "fg_value_type", "trainable", "sequence_length", "sequence_delim")
+    class VocabDictEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
     EXPRESSION_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +317,21 @@ class IdFeature(_message.Message):
     HASH_BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
     POOLING_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_LIST_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_DICT_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_FILE_FIELD_NUMBER: _ClassVar[int]
+    ASSET_DIR_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_BUCKETIZE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_FIELD_NUMBER: _ClassVar[int]
+    VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
+    INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    FG_VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
     feature_name: str
     expression: str
     embedding_name: str
@@ -276,19 +340,58 @@ class IdFeature(_message.Message):
     hash_bucket_size: int
     pooling: str
     embedding_constraints: ParameterConstraints
-    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ...) -> None: ...
+    vocab_list: _containers.RepeatedScalarFieldContainer[str]
+    vocab_dict: _containers.ScalarMap[str, int]
+    vocab_file: str
+    asset_dir: str
+    default_bucketize_value: int
+    default_value: str
+    fg_encoded_default_value: str
+    separator: str
+    weighted: bool
+    value_dim: int
+    init_fn: str
+    fg_value_type: str
+    trainable: bool
+    sequence_length: int
+    sequence_delim: str
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., weighted: bool = ..., value_dim: _Optional[int] = ..., init_fn: _Optional[str] = ..., fg_value_type: _Optional[str] = ..., trainable: bool = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class RawFeature(_message.Message):
-    __slots__ = ("feature_name", "expression", "value_dim", "default_value")
+    __slots__ = ("feature_name", "expression", "value_dim", "default_value", "fg_encoded_default_value", "boundaries", "embedding_dim", "embedding_name", "pooling", "embedding_constraints", "init_fn", "trainable", "normalizer", "separator", "sequence_length", "sequence_delim")
     FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
     EXPRESSION_FIELD_NUMBER: _ClassVar[int]
     VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_FIELD_NUMBER: _ClassVar[int]
+    POOLING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZER_FIELD_NUMBER: _ClassVar[int]
+    SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
     feature_name: str
     expression: str
     value_dim: int
     default_value: str
-    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ...) -> None: ...
+    fg_encoded_default_value: str
+    boundaries: _containers.RepeatedScalarFieldContainer[float]
+    embedding_dim: int
+    embedding_name: str
+    pooling: str
+    embedding_constraints: ParameterConstraints
+    init_fn: str
+    trainable: bool
+    normalizer: str
+    separator: str
+    sequence_length: int
+    sequence_delim: str
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class FeatureGroupConfig(_message.Message):
     __slots__ = ("group_name", "feature_names", "group_type")
