@@ -14,10 +14,10 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torchrec.optim.keyed import CombinedOptimizer
 
 from trainer.config import ConfigError
 from trainer.plan import Place
+from trainer.train_optimizer import TrainOptimizer
 
 STATE_FILE = "train_state.json"
 HISTORY_FILE = "history.json"
@@ -51,7 +51,7 @@ class TrainState:
 def save_checkpoint(
     model_dir: Path,
     model: nn.Module,
-    optimizer: CombinedOptimizer,
+    optimizer: TrainOptimizer,
     state: TrainState,
     history: list[dict[str, Any]],
     keep: int,
@@ -93,11 +93,9 @@ def read_state(path: Path) -> tuple[TrainState, list[dict[str, Any]]]:
     return state, json.loads((path / HISTORY_FILE).read_text())
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: CombinedOptimizer) -> None:
+def load_checkpoint(path: Path, model: nn.Module, optimizer: TrainOptimizer) -> None:
     """Restore model and optimizer in place. Raises ConfigError if the model has another shape."""
-    for _, each in optimizer.optimizers:
-        if hasattr(each, "init_state"):
-            each.init_state()
+    optimizer.init_state()
     tensors = _tensors(model, optimizer)
     try:
         dcp.load(tensors, checkpoint_id=str(path))
@@ -108,8 +106,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: CombinedOptimizer) 
             f"train on with the config it was written with (pipeline.config beside it)"
         ) from None
     model.load_state_dict(tensors["model"])
-    state_dict = optimizer.state_dict()
-    optimizer.load_state_dict({**state_dict, "state": tensors["optimizer"]})
+    optimizer.load_state_dict(tensors["optimizer"])
 
 
 def list_checkpoints(model_dir: Path) -> list[Path]:
@@ -122,5 +119,5 @@ def list_checkpoints(model_dir: Path) -> list[Path]:
     return sorted(complete, key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 
-def _tensors(model: nn.Module, optimizer: CombinedOptimizer) -> dict[str, Any]:
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()["state"]}
+def _tensors(model: nn.Module, optimizer: TrainOptimizer) -> dict[str, Any]:
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}

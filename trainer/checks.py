@@ -12,6 +12,7 @@ from trainer.config import ConfigError, did_you_mean, task_towers
 from trainer.encode import DataError, check_classes
 from trainer.features import Hashed, IdFeature, parse_features, used_features
 from trainer.models import build_model
+from trainer.optimization_checks import check_optimization
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reader import SessionDataset
 from trainer.tasks import Task, parse_tasks
@@ -54,12 +55,7 @@ def _check_train_config(config: EasyRecConfig) -> None:
         raise ConfigError(
             "train_config.num_epochs or train_config.num_steps must be set, but both are missing"
         )
-    for part in ("sparse_optimizer", "dense_optimizer"):
-        if getattr(train, part).WhichOneof("optimizer") is None:
-            raise ConfigError(
-                f"train_config.{part} must name an optimizer, for instance "
-                f"`{part} {{ adam_optimizer {{ lr: 0.001 }} }}`"
-            )
+    check_optimization(config)
 
 
 def _check_sharding(config: EasyRecConfig) -> None:

@@ -17,6 +17,7 @@ from trainer.batch import SessionBatch
 from trainer.collectives import all_reduce_sum, world_size
 from trainer.models import ClickModel
 from trainer.pareto import ParetoObjective
+from trainer.precision import autocast
 from trainer.protos.pipeline_pb2 import LossConfig, ModelConfig
 from trainer.tasks import Task, build_loss
 
@@ -37,11 +38,21 @@ class Outputs:
 
 
 class Objective(nn.Module):
-    """Model and losses in one module: a SessionBatch in, the loss to differentiate out."""
+    """Model and losses in one module: a SessionBatch in, the loss to differentiate out.
 
-    def __init__(self, model: ClickModel, tasks: list[Task], config: ModelConfig) -> None:
+    Args:
+        dtype: of the model's matrix products; None for float32. Losses are always in float32.
+    """
+
+    def __init__(
+        self,
+        model: ClickModel,
+        tasks: list[Task],
+        config: ModelConfig,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.tasks = model, tasks
+        self.model, self.tasks, self.dtype = model, tasks, dtype
         self.losses = [[build_loss(loss) for loss in task.losses] for task in tasks]
         self.pareto = None
         if config.use_pareto_loss_weight and len(tasks) > 1:
@@ -50,7 +61,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: SessionBatch) -> tuple[Tensor, Outputs]:
         """The loss of the batch and its parts, detached."""
-        output = self.model(batch)
+        with autocast(batch.dense.device, self.dtype):
+            output = self.model(batch)
         named, per_task = self._task_losses(output.logits, batch)
         weights = None
         if self.pareto is not None and self.training:

@@ -17,17 +17,16 @@ from torchrec.distributed.planner.storage_reservations import (
     FixedPercentageStorageReservation,
 )
 from torchrec.distributed.planner.types import PlannerError
-from torchrec.optim import optimizers as fused
-from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
-from torchrec.optim.optimizers import in_backward_optimizer_filter
-from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from trainer.config import ConfigError
 from trainer.features import IdFeature, used_features
 from trainer.models import build_model
 from trainer.objective import Objective
+from trainer.optimizers import set_accumulators, sparse_optimizer
+from trainer.precision import mixed_dtype
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
+from trainer.train_optimizer import TrainOptimizer
 
 INIT_CHUNK_ROWS = 1 << 14
 RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches in flight
@@ -35,24 +34,10 @@ RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches i
 # tables to the dense optimizer, against the config. On gloo the planner offers no row_wise.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
-_FUSED: dict[str, Any] = {
-    "sgd_optimizer": fused.SGD,
-    "adagrad_optimizer": fused.Adagrad,
-    "adam_optimizer": fused.Adam,
-    "rowwise_adagrad_optimizer": RowWiseAdagrad,
-}
-CPU_FUSED = ("sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer")
-_DENSE: dict[str, Any] = {
-    "sgd_optimizer": torch.optim.SGD,
-    "adagrad_optimizer": torch.optim.Adagrad,
-    "adam_optimizer": torch.optim.Adam,
-    "adamw_optimizer": torch.optim.AdamW,
-}
-
 
 def build_parallel(
     config: pb.EasyRecConfig, tasks: list[Task], device: torch.device
-) -> tuple[DistributedModelParallel, CombinedOptimizer]:
+) -> tuple[DistributedModelParallel, TrainOptimizer]:
     """The sharded model over all ranks and the optimizer of its dense and sparse parameters.
 
     Parameters start from `train_config.seed` alone: every world size starts from the same values.
@@ -61,18 +46,13 @@ def build_parallel(
     torch.manual_seed(mixed_seed(seed))
     click_model = build_model(config, tasks)
     click_model.net.to(device)
-    objective = Objective(click_model, tasks, config.model_config)
+    objective = Objective(click_model, tasks, config.model_config, mixed_dtype(config.train_config))
     if objective.pareto is not None:
         objective.pareto.to(device)
     tables = click_model.inputs.embeddings
     if tables is not None:
-        kind, kwargs = _optimizer_kwargs(config.train_config.sparse_optimizer)
-        if device.type == "cpu" and kind not in CPU_FUSED:
-            raise ConfigError(
-                f"train_config.sparse_optimizer: FBGEMM has no {kind} for the CPU; "
-                f"there are {', '.join(CPU_FUSED)}"
-            )
-        apply_optimizer_in_backward(_FUSED[kind], tables.parameters(), kwargs)
+        kind, arguments = sparse_optimizer(config.train_config.sparse_optimizer, device)
+        apply_optimizer_in_backward(kind, tables.parameters(), arguments)
     sharders: list[Any] = [EmbeddingBagCollectionSharder()]
     model = DistributedModelParallel(
         objective,
@@ -82,10 +62,8 @@ def build_parallel(
     )
     if tables is not None:
         _init_tables(model, tables, seed)
-    kind, kwargs = _optimizer_kwargs(config.train_config.dense_optimizer)
-    dense = dict(in_backward_optimizer_filter(model.named_parameters()))
-    dense_optimizer = KeyedOptimizerWrapper(dense, lambda params: _DENSE[kind](params, **kwargs))
-    return model, CombinedOptimizer([model.fused_optimizer, dense_optimizer])
+        set_accumulators(model.fused_optimizer, config.train_config.sparse_optimizer)
+    return model, TrainOptimizer(config.train_config, model, device)
 
 
 def _sharding_plan(config: pb.EasyRecConfig, objective: nn.Module, sharders: list[Any]) -> Any:
@@ -148,13 +126,3 @@ def _init_shard(
 def mixed_seed(*parts: int) -> int:
     """A 63-bit seed that differs wherever one of the (non-negative) parts does."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _optimizer_kwargs(config: Any) -> tuple[str, dict[str, Any]]:
-    """The kind of optimizer and its keyword arguments; beta1 and beta2 become `betas`."""
-    kind = config.WhichOneof("optimizer")
-    message = getattr(config, kind)
-    kwargs = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
-    if "beta1" in kwargs and isinstance(config, pb.DenseOptimizer):
-        kwargs["betas"] = (kwargs.pop("beta1"), kwargs.pop("beta2"))
-    return kind, kwargs

@@ -6,6 +6,7 @@ config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics
 import itertools
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch.distributed as dist
 from google.protobuf import text_format
 from torch.utils.tensorboard import SummaryWriter
 
-from trainer.accumulation import group_step, scale_to_mean
+from trainer.accumulation import group_step
 from trainer.batch import SessionBatch
 from trainer.checkpoint import (
     TrainState,
@@ -32,6 +33,7 @@ from trainer.loader import SessionLoader
 from trainer.objective import LossMeter, Outputs
 from trainer.parallel import build_parallel, mixed_seed
 from trainer.plan import Place
+from trainer.precision import allow_tf32
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reader import SessionDataset
 from trainer.report import write_file, write_report
@@ -97,7 +99,8 @@ class Trainer:
             self.history = [LogEntry(**entry) for entry in history]
             self.state = _continued(saved, self.state, self.train_data.path, on_changed_data)
 
-        # Model and optimizer; both in place of the checkpoint's where there is one.
+        # Model and optimizers; all in place of the checkpoint's where there is one.
+        allow_tf32(config.train_config)
         self.model, self.optimizer = build_parallel(config, self.tasks, device)
         if checkpoint is not None:
             load_checkpoint(checkpoint, self.model, self.optimizer)
@@ -217,17 +220,21 @@ class Trainer:
         cursor = batch.cursor
         torch.manual_seed(mixed_seed(self.state.seed, cursor.epoch, cursor.step, self.rank))
         group = group_step(cursor, self.config.train_config.gradient_accumulation_steps)
+        self.optimizer.start(self.state.global_step, cursor.epoch)
         if group.is_first:
             self.optimizer.zero_grad()
         loss, outputs = self.model(batch.to(self.device, non_blocking=True))
-        self.all_finite &= torch.isfinite(loss.detach())
+        self._check_loss(loss.detach())
+        self.optimizer.backward(loss / group.steps)
+        if group.is_last:
+            self.optimizer.step(group)
+        return outputs
+
+    def _check_loss(self, loss: torch.Tensor) -> None:
+        """Stop before a loss that is not finite reaches the tables, which backward moves."""
+        self.all_finite &= torch.isfinite(loss)
         if self.device.type == "cpu":  # elsewhere a look at each step would stop the device
             self._check_finite()
-        (loss / group.steps).backward()
-        if group.is_last:
-            scale_to_mean(self.model.parameters(), group)
-            self.optimizer.step()
-        return outputs
 
     def _check_finite(self) -> None:
         if not self.all_finite.item():
@@ -252,7 +259,11 @@ class Trainer:
         loader = self._loader(self.eval_data, None)
         limit = self.config.eval_config.num_steps or None
         batches = itertools.islice(loader.batches(), limit)
-        evaluation = evaluate(self.model, batches, self.tasks, self.device)
+        use_ema = self.config.eval_config.use_dense_ema
+        if not self.config.eval_config.HasField("use_dense_ema"):
+            use_ema = self.config.train_config.dense_optimizer.HasField("ema")
+        with self.optimizer.averaged() if use_ema else nullcontext():
+            evaluation = evaluate(self.model, batches, self.tasks, self.device)
         if self.writer:
             for task, metrics in evaluation.metrics.items():
                 for name, value in metrics.items():

@@ -130,7 +130,8 @@ class GlobalBatchNorm(nn.Module):
         self.register_buffer("running_variance", torch.ones(width))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise [B, D]."""
+        """Normalise [B, D]; counts and sums of rows are in float32 whatever the type."""
+        kept, features = features.dtype, features.float()
         mean, variance = self.running_mean, self.running_variance
         if self.training:
             sums = torch.cat([features.sum(0), features.new_tensor([float(len(features))])])
@@ -142,7 +143,8 @@ class GlobalBatchNorm(nn.Module):
                 unbiased = variance * count / (count - 1).clamp(min=1)
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_variance.lerp_(unbiased, self.momentum)
-        return (features - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        normal = (features - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return normal.to(kept)
 
 
 _ACTIVATIONS = {

@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class WeightDecayMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NONE: _ClassVar[WeightDecayMode]
+    L2: _ClassVar[WeightDecayMode]
+    DECOUPLE: _ClassVar[WeightDecayMode]
+
 class DatasetType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OdpsDataset: _ClassVar[DatasetType]
@@ -33,6 +39,9 @@ class JRCContrast(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OPPOSITE: _ClassVar[JRCContrast]
     SESSION: _ClassVar[JRCContrast]
+NONE: WeightDecayMode
+L2: WeightDecayMode
+DECOUPLE: WeightDecayMode
 OdpsDataset: DatasetType
 ParquetDataset: DatasetType
 OdpsDatasetV1: DatasetType
@@ -67,7 +76,7 @@ class EasyRecConfig(_message.Message):
     def __init__(self, train_input_path: _Optional[str] = ..., eval_input_path: _Optional[str] = ..., model_dir: _Optional[str] = ..., train_config: _Optional[_Union[TrainConfig, _Mapping]] = ..., eval_config: _Optional[_Union[EvalConfig, _Mapping]] = ..., data_config: _Optional[_Union[DataConfig, _Mapping]] = ..., feature_configs: _Optional[_Iterable[_Union[FeatureConfig, _Mapping]]] = ..., model_config: _Optional[_Union[ModelConfig, _Mapping]] = ...) -> None: ...
 
 class TrainConfig(_message.Message):
-    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed", "gradient_accumulation_steps")
+    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed", "gradient_accumulation_steps", "cudnn_allow_tf32", "cuda_matmul_allow_tf32", "mixed_precision", "grad_scaler", "grad_clipping")
     SPARSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     DENSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +88,11 @@ class TrainConfig(_message.Message):
     GLOBAL_EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_ACCUMULATION_STEPS_FIELD_NUMBER: _ClassVar[int]
+    CUDNN_ALLOW_TF32_FIELD_NUMBER: _ClassVar[int]
+    CUDA_MATMUL_ALLOW_TF32_FIELD_NUMBER: _ClassVar[int]
+    MIXED_PRECISION_FIELD_NUMBER: _ClassVar[int]
+    GRAD_SCALER_FIELD_NUMBER: _ClassVar[int]
+    GRAD_CLIPPING_FIELD_NUMBER: _ClassVar[int]
     sparse_optimizer: SparseOptimizer
     dense_optimizer: DenseOptimizer
     num_steps: int
@@ -90,13 +104,44 @@ class TrainConfig(_message.Message):
     global_embedding_constraints: ParameterConstraints
     seed: int
     gradient_accumulation_steps: int
-    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ...) -> None: ...
+    cudnn_allow_tf32: bool
+    cuda_matmul_allow_tf32: bool
+    mixed_precision: str
+    grad_scaler: GradScaler
+    grad_clipping: GradClipping
+    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ..., cudnn_allow_tf32: bool = ..., cuda_matmul_allow_tf32: bool = ..., mixed_precision: _Optional[str] = ..., grad_scaler: _Optional[_Union[GradScaler, _Mapping]] = ..., grad_clipping: _Optional[_Union[GradClipping, _Mapping]] = ...) -> None: ...
+
+class GradScaler(_message.Message):
+    __slots__ = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
+    INIT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    GROWTH_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    GROWTH_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    init_scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+    def __init__(self, init_scale: _Optional[float] = ..., growth_factor: _Optional[float] = ..., backoff_factor: _Optional[float] = ..., growth_interval: _Optional[int] = ...) -> None: ...
+
+class GradClipping(_message.Message):
+    __slots__ = ("clipping_type", "max_gradient", "norm_type", "enable_global_grad_clip")
+    CLIPPING_TYPE_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    NORM_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_GLOBAL_GRAD_CLIP_FIELD_NUMBER: _ClassVar[int]
+    clipping_type: str
+    max_gradient: float
+    norm_type: float
+    enable_global_grad_clip: bool
+    def __init__(self, clipping_type: _Optional[str] = ..., max_gradient: _Optional[float] = ..., norm_type: _Optional[float] = ..., enable_global_grad_clip: bool = ...) -> None: ...
 
 class EvalConfig(_message.Message):
-    __slots__ = ("num_steps",)
+    __slots__ = ("num_steps", "use_dense_ema")
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    USE_DENSE_EMA_FIELD_NUMBER: _ClassVar[int]
     num_steps: int
-    def __init__(self, num_steps: _Optional[int] = ...) -> None: ...
+    use_dense_ema: bool
+    def __init__(self, num_steps: _Optional[int] = ..., use_dense_ema: bool = ...) -> None: ...
 
 class ParameterConstraints(_message.Message):
     __slots__ = ("sharding_types", "compute_kernels")
@@ -107,126 +152,370 @@ class ParameterConstraints(_message.Message):
     def __init__(self, sharding_types: _Optional[_Iterable[str]] = ..., compute_kernels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SparseOptimizer(_message.Message):
-    __slots__ = ("sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "rowwise_adagrad_optimizer", "constant_learning_rate")
+    __slots__ = ("sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "rowwise_adagrad_optimizer", "lars_sgd_optimizer", "lamb_optimizer", "partial_rowwise_lamb_optimizer", "partial_rowwise_adam_optimizer", "constant_learning_rate", "exponential_decay_learning_rate", "manual_step_learning_rate", "cosine_annealing_learning_rate", "cosine_annealing_warm_restarts_learning_rate")
     SGD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     ADAGRAD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     ADAM_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     ROWWISE_ADAGRAD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    LARS_SGD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    LAMB_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_ROWWISE_LAMB_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_ROWWISE_ADAM_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     CONSTANT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    EXPONENTIAL_DECAY_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    MANUAL_STEP_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    COSINE_ANNEALING_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    COSINE_ANNEALING_WARM_RESTARTS_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     sgd_optimizer: FusedSGDOptimizer
     adagrad_optimizer: FusedAdagradOptimizer
     adam_optimizer: FusedAdamOptimizer
     rowwise_adagrad_optimizer: FusedRowWiseAdagradOptimizer
+    lars_sgd_optimizer: FusedLarsSGDOptimizer
+    lamb_optimizer: FusedLAMBOptimizer
+    partial_rowwise_lamb_optimizer: FusedPartialRowWiseLAMBOptimizer
+    partial_rowwise_adam_optimizer: FusedPartialRowWiseAdamOptimizer
     constant_learning_rate: ConstantLR
-    def __init__(self, sgd_optimizer: _Optional[_Union[FusedSGDOptimizer, _Mapping]] = ..., adagrad_optimizer: _Optional[_Union[FusedAdagradOptimizer, _Mapping]] = ..., adam_optimizer: _Optional[_Union[FusedAdamOptimizer, _Mapping]] = ..., rowwise_adagrad_optimizer: _Optional[_Union[FusedRowWiseAdagradOptimizer, _Mapping]] = ..., constant_learning_rate: _Optional[_Union[ConstantLR, _Mapping]] = ...) -> None: ...
+    exponential_decay_learning_rate: ExponentialDecayLR
+    manual_step_learning_rate: ManualStepLR
+    cosine_annealing_learning_rate: CosineAnnealingLR
+    cosine_annealing_warm_restarts_learning_rate: CosineAnnealingWarmRestartsLR
+    def __init__(self, sgd_optimizer: _Optional[_Union[FusedSGDOptimizer, _Mapping]] = ..., adagrad_optimizer: _Optional[_Union[FusedAdagradOptimizer, _Mapping]] = ..., adam_optimizer: _Optional[_Union[FusedAdamOptimizer, _Mapping]] = ..., rowwise_adagrad_optimizer: _Optional[_Union[FusedRowWiseAdagradOptimizer, _Mapping]] = ..., lars_sgd_optimizer: _Optional[_Union[FusedLarsSGDOptimizer, _Mapping]] = ..., lamb_optimizer: _Optional[_Union[FusedLAMBOptimizer, _Mapping]] = ..., partial_rowwise_lamb_optimizer: _Optional[_Union[FusedPartialRowWiseLAMBOptimizer, _Mapping]] = ..., partial_rowwise_adam_optimizer: _Optional[_Union[FusedPartialRowWiseAdamOptimizer, _Mapping]] = ..., constant_learning_rate: _Optional[_Union[ConstantLR, _Mapping]] = ..., exponential_decay_learning_rate: _Optional[_Union[ExponentialDecayLR, _Mapping]] = ..., manual_step_learning_rate: _Optional[_Union[ManualStepLR, _Mapping]] = ..., cosine_annealing_learning_rate: _Optional[_Union[CosineAnnealingLR, _Mapping]] = ..., cosine_annealing_warm_restarts_learning_rate: _Optional[_Union[CosineAnnealingWarmRestartsLR, _Mapping]] = ...) -> None: ...
 
 class DenseOptimizer(_message.Message):
-    __slots__ = ("sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "adamw_optimizer", "constant_learning_rate")
+    __slots__ = ("sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "adamw_optimizer", "adadelta_optimizer", "rmsprop_optimizer", "constant_learning_rate", "exponential_decay_learning_rate", "manual_step_learning_rate", "cosine_annealing_learning_rate", "cosine_annealing_warm_restarts_learning_rate", "part_optimizers", "ema")
     SGD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     ADAGRAD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     ADAM_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     ADAMW_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADADELTA_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    RMSPROP_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     CONSTANT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    EXPONENTIAL_DECAY_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    MANUAL_STEP_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    COSINE_ANNEALING_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    COSINE_ANNEALING_WARM_RESTARTS_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    PART_OPTIMIZERS_FIELD_NUMBER: _ClassVar[int]
+    EMA_FIELD_NUMBER: _ClassVar[int]
     sgd_optimizer: SGDOptimizer
     adagrad_optimizer: AdagradOptimizer
     adam_optimizer: AdamOptimizer
     adamw_optimizer: AdamWOptimizer
+    adadelta_optimizer: AdadeltaOptimizer
+    rmsprop_optimizer: RMSpropOptimizer
     constant_learning_rate: ConstantLR
-    def __init__(self, sgd_optimizer: _Optional[_Union[SGDOptimizer, _Mapping]] = ..., adagrad_optimizer: _Optional[_Union[AdagradOptimizer, _Mapping]] = ..., adam_optimizer: _Optional[_Union[AdamOptimizer, _Mapping]] = ..., adamw_optimizer: _Optional[_Union[AdamWOptimizer, _Mapping]] = ..., constant_learning_rate: _Optional[_Union[ConstantLR, _Mapping]] = ...) -> None: ...
+    exponential_decay_learning_rate: ExponentialDecayLR
+    manual_step_learning_rate: ManualStepLR
+    cosine_annealing_learning_rate: CosineAnnealingLR
+    cosine_annealing_warm_restarts_learning_rate: CosineAnnealingWarmRestartsLR
+    part_optimizers: _containers.RepeatedCompositeFieldContainer[PartOptimizer]
+    ema: EMAConfig
+    def __init__(self, sgd_optimizer: _Optional[_Union[SGDOptimizer, _Mapping]] = ..., adagrad_optimizer: _Optional[_Union[AdagradOptimizer, _Mapping]] = ..., adam_optimizer: _Optional[_Union[AdamOptimizer, _Mapping]] = ..., adamw_optimizer: _Optional[_Union[AdamWOptimizer, _Mapping]] = ..., adadelta_optimizer: _Optional[_Union[AdadeltaOptimizer, _Mapping]] = ..., rmsprop_optimizer: _Optional[_Union[RMSpropOptimizer, _Mapping]] = ..., constant_learning_rate: _Optional[_Union[ConstantLR, _Mapping]] = ..., exponential_decay_learning_rate: _Optional[_Union[ExponentialDecayLR, _Mapping]] = ..., manual_step_learning_rate: _Optional[_Union[ManualStepLR, _Mapping]] = ..., cosine_annealing_learning_rate: _Optional[_Union[CosineAnnealingLR, _Mapping]] = ..., cosine_annealing_warm_restarts_learning_rate: _Optional[_Union[CosineAnnealingWarmRestartsLR, _Mapping]] = ..., part_optimizers: _Optional[_Iterable[_Union[PartOptimizer, _Mapping]]] = ..., ema: _Optional[_Union[EMAConfig, _Mapping]] = ...) -> None: ...
+
+class PartOptimizer(_message.Message):
+    __slots__ = ("sgd_optimizer", "adagrad_optimizer", "adam_optimizer", "adamw_optimizer", "adadelta_optimizer", "rmsprop_optimizer", "regex_pattern", "constant_learning_rate", "exponential_decay_learning_rate", "manual_step_learning_rate", "cosine_annealing_learning_rate", "cosine_annealing_warm_restarts_learning_rate")
+    SGD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAGRAD_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAM_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADAMW_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    ADADELTA_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    RMSPROP_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    REGEX_PATTERN_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    EXPONENTIAL_DECAY_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    MANUAL_STEP_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    COSINE_ANNEALING_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    COSINE_ANNEALING_WARM_RESTARTS_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    sgd_optimizer: SGDOptimizer
+    adagrad_optimizer: AdagradOptimizer
+    adam_optimizer: AdamOptimizer
+    adamw_optimizer: AdamWOptimizer
+    adadelta_optimizer: AdadeltaOptimizer
+    rmsprop_optimizer: RMSpropOptimizer
+    regex_pattern: str
+    constant_learning_rate: ConstantLR
+    exponential_decay_learning_rate: ExponentialDecayLR
+    manual_step_learning_rate: ManualStepLR
+    cosine_annealing_learning_rate: CosineAnnealingLR
+    cosine_annealing_warm_restarts_learning_rate: CosineAnnealingWarmRestartsLR
+    def __init__(self, sgd_optimizer: _Optional[_Union[SGDOptimizer, _Mapping]] = ..., adagrad_optimizer: _Optional[_Union[AdagradOptimizer, _Mapping]] = ..., adam_optimizer: _Optional[_Union[AdamOptimizer, _Mapping]] = ..., adamw_optimizer: _Optional[_Union[AdamWOptimizer, _Mapping]] = ..., adadelta_optimizer: _Optional[_Union[AdadeltaOptimizer, _Mapping]] = ..., rmsprop_optimizer: _Optional[_Union[RMSpropOptimizer, _Mapping]] = ..., regex_pattern: _Optional[str] = ..., constant_learning_rate: _Optional[_Union[ConstantLR, _Mapping]] = ..., exponential_decay_learning_rate: _Optional[_Union[ExponentialDecayLR, _Mapping]] = ..., manual_step_learning_rate: _Optional[_Union[ManualStepLR, _Mapping]] = ..., cosine_annealing_learning_rate: _Optional[_Union[CosineAnnealingLR, _Mapping]] = ..., cosine_annealing_warm_restarts_learning_rate: _Optional[_Union[CosineAnnealingWarmRestartsLR, _Mapping]] = ...) -> None: ...
+
+class EMAConfig(_message.Message):
+    __slots__ = ("decay",)
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    decay: float
+    def __init__(self, decay: _Optional[float] = ...) -> None: ...
 
 class FusedSGDOptimizer(_message.Message):
-    __slots__ = ("lr",)
+    __slots__ = ("lr", "gradient_clipping", "max_gradient")
     LR_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     lr: float
-    def __init__(self, lr: _Optional[float] = ...) -> None: ...
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
 
 class FusedAdagradOptimizer(_message.Message):
-    __slots__ = ("lr",)
+    __slots__ = ("lr", "initial_accumulator_value", "eps", "gradient_clipping", "max_gradient")
     LR_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_ACCUMULATOR_VALUE_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     lr: float
-    def __init__(self, lr: _Optional[float] = ...) -> None: ...
+    initial_accumulator_value: float
+    eps: float
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., initial_accumulator_value: _Optional[float] = ..., eps: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
+
+class FusedRowWiseAdagradOptimizer(_message.Message):
+    __slots__ = ("lr", "weight_decay", "weight_decay_mode", "eps", "gradient_clipping", "max_gradient")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_MODE_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    weight_decay: float
+    weight_decay_mode: WeightDecayMode
+    eps: float
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., weight_decay_mode: _Optional[_Union[WeightDecayMode, str]] = ..., eps: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
+
+class FusedLarsSGDOptimizer(_message.Message):
+    __slots__ = ("lr", "momentum", "weight_decay", "gradient_clipping", "max_gradient")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    MOMENTUM_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    momentum: float
+    weight_decay: float
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., momentum: _Optional[float] = ..., weight_decay: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
 
 class FusedAdamOptimizer(_message.Message):
-    __slots__ = ("lr", "beta1", "beta2", "weight_decay")
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "gradient_clipping", "max_gradient")
     LR_FIELD_NUMBER: _ClassVar[int]
     BETA1_FIELD_NUMBER: _ClassVar[int]
     BETA2_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     lr: float
     beta1: float
     beta2: float
     weight_decay: float
-    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
 
-class FusedRowWiseAdagradOptimizer(_message.Message):
-    __slots__ = ("lr", "weight_decay")
+class FusedLAMBOptimizer(_message.Message):
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "gradient_clipping", "max_gradient")
     LR_FIELD_NUMBER: _ClassVar[int]
+    BETA1_FIELD_NUMBER: _ClassVar[int]
+    BETA2_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     lr: float
+    beta1: float
+    beta2: float
     weight_decay: float
-    def __init__(self, lr: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
+
+class FusedPartialRowWiseLAMBOptimizer(_message.Message):
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "gradient_clipping", "max_gradient")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    BETA1_FIELD_NUMBER: _ClassVar[int]
+    BETA2_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
+
+class FusedPartialRowWiseAdamOptimizer(_message.Message):
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "gradient_clipping", "max_gradient")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    BETA1_FIELD_NUMBER: _ClassVar[int]
+    BETA2_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CLIPPING_FIELD_NUMBER: _ClassVar[int]
+    MAX_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+    gradient_clipping: bool
+    max_gradient: float
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., gradient_clipping: bool = ..., max_gradient: _Optional[float] = ...) -> None: ...
 
 class SGDOptimizer(_message.Message):
-    __slots__ = ("lr", "momentum", "weight_decay", "dampening", "nesterov")
+    __slots__ = ("lr", "momentum", "weight_decay", "dampening", "nesterov", "fused")
     LR_FIELD_NUMBER: _ClassVar[int]
     MOMENTUM_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
     DAMPENING_FIELD_NUMBER: _ClassVar[int]
     NESTEROV_FIELD_NUMBER: _ClassVar[int]
+    FUSED_FIELD_NUMBER: _ClassVar[int]
     lr: float
     momentum: float
     weight_decay: float
     dampening: float
     nesterov: bool
-    def __init__(self, lr: _Optional[float] = ..., momentum: _Optional[float] = ..., weight_decay: _Optional[float] = ..., dampening: _Optional[float] = ..., nesterov: bool = ...) -> None: ...
+    fused: bool
+    def __init__(self, lr: _Optional[float] = ..., momentum: _Optional[float] = ..., weight_decay: _Optional[float] = ..., dampening: _Optional[float] = ..., nesterov: bool = ..., fused: bool = ...) -> None: ...
 
 class AdagradOptimizer(_message.Message):
-    __slots__ = ("lr", "weight_decay", "initial_accumulator_value", "eps")
+    __slots__ = ("lr", "weight_decay", "initial_accumulator_value", "eps", "fused")
     LR_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
     INITIAL_ACCUMULATOR_VALUE_FIELD_NUMBER: _ClassVar[int]
     EPS_FIELD_NUMBER: _ClassVar[int]
+    FUSED_FIELD_NUMBER: _ClassVar[int]
     lr: float
     weight_decay: float
     initial_accumulator_value: float
     eps: float
-    def __init__(self, lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., initial_accumulator_value: _Optional[float] = ..., eps: _Optional[float] = ...) -> None: ...
+    fused: bool
+    def __init__(self, lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., initial_accumulator_value: _Optional[float] = ..., eps: _Optional[float] = ..., fused: bool = ...) -> None: ...
 
 class AdamOptimizer(_message.Message):
-    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "eps", "amsgrad")
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "eps", "amsgrad", "fused")
     LR_FIELD_NUMBER: _ClassVar[int]
     BETA1_FIELD_NUMBER: _ClassVar[int]
     BETA2_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
     EPS_FIELD_NUMBER: _ClassVar[int]
     AMSGRAD_FIELD_NUMBER: _ClassVar[int]
+    FUSED_FIELD_NUMBER: _ClassVar[int]
     lr: float
     beta1: float
     beta2: float
     weight_decay: float
     eps: float
     amsgrad: bool
-    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., eps: _Optional[float] = ..., amsgrad: bool = ...) -> None: ...
+    fused: bool
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., eps: _Optional[float] = ..., amsgrad: bool = ..., fused: bool = ...) -> None: ...
 
 class AdamWOptimizer(_message.Message):
-    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "eps", "amsgrad")
+    __slots__ = ("lr", "beta1", "beta2", "weight_decay", "eps", "amsgrad", "fused")
     LR_FIELD_NUMBER: _ClassVar[int]
     BETA1_FIELD_NUMBER: _ClassVar[int]
     BETA2_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
     EPS_FIELD_NUMBER: _ClassVar[int]
     AMSGRAD_FIELD_NUMBER: _ClassVar[int]
+    FUSED_FIELD_NUMBER: _ClassVar[int]
     lr: float
     beta1: float
     beta2: float
     weight_decay: float
     eps: float
     amsgrad: bool
-    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., eps: _Optional[float] = ..., amsgrad: bool = ...) -> None: ...
+    fused: bool
+    def __init__(self, lr: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., weight_decay: _Optional[float] = ..., eps: _Optional[float] = ..., amsgrad: bool = ..., fused: bool = ...) -> None: ...
+
+class AdadeltaOptimizer(_message.Message):
+    __slots__ = ("lr", "rho", "eps", "weight_decay")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    RHO_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    rho: float
+    eps: float
+    weight_decay: float
+    def __init__(self, lr: _Optional[float] = ..., rho: _Optional[float] = ..., eps: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
+
+class RMSpropOptimizer(_message.Message):
+    __slots__ = ("lr", "alpha", "eps", "weight_decay")
+    LR_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    lr: float
+    alpha: float
+    eps: float
+    weight_decay: float
+    def __init__(self, lr: _Optional[float] = ..., alpha: _Optional[float] = ..., eps: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
 
 class ConstantLR(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ExponentialDecayLR(_message.Message):
+    __slots__ = ("decay_size", "decay_factor", "staircase", "warmup_learning_rate", "warmup_size", "min_learning_rate", "by_epoch")
+    DECAY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    STAIRCASE_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MIN_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    BY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    decay_size: int
+    decay_factor: float
+    staircase: bool
+    warmup_learning_rate: float
+    warmup_size: int
+    min_learning_rate: float
+    by_epoch: bool
+    def __init__(self, decay_size: _Optional[int] = ..., decay_factor: _Optional[float] = ..., staircase: bool = ..., warmup_learning_rate: _Optional[float] = ..., warmup_size: _Optional[int] = ..., min_learning_rate: _Optional[float] = ..., by_epoch: bool = ...) -> None: ...
+
+class ManualStepLR(_message.Message):
+    __slots__ = ("schedule_sizes", "learning_rates", "warmup", "by_epoch")
+    SCHEDULE_SIZES_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATES_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_FIELD_NUMBER: _ClassVar[int]
+    BY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    schedule_sizes: _containers.RepeatedScalarFieldContainer[int]
+    learning_rates: _containers.RepeatedScalarFieldContainer[float]
+    warmup: bool
+    by_epoch: bool
+    def __init__(self, schedule_sizes: _Optional[_Iterable[int]] = ..., learning_rates: _Optional[_Iterable[float]] = ..., warmup: bool = ..., by_epoch: bool = ...) -> None: ...
+
+class CosineAnnealingLR(_message.Message):
+    __slots__ = ("T_max", "min_learning_rate", "warmup_learning_rate", "warmup_size", "by_epoch")
+    T_MAX_FIELD_NUMBER: _ClassVar[int]
+    MIN_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    T_max: int
+    min_learning_rate: float
+    warmup_learning_rate: float
+    warmup_size: int
+    by_epoch: bool
+    def __init__(self, T_max: _Optional[int] = ..., min_learning_rate: _Optional[float] = ..., warmup_learning_rate: _Optional[float] = ..., warmup_size: _Optional[int] = ..., by_epoch: bool = ...) -> None: ...
+
+class CosineAnnealingWarmRestartsLR(_message.Message):
+    __slots__ = ("T_0", "T_mult", "min_learning_rate", "warmup_learning_rate", "warmup_size", "by_epoch")
+    T_0_FIELD_NUMBER: _ClassVar[int]
+    T_MULT_FIELD_NUMBER: _ClassVar[int]
+    MIN_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    T_0: int
+    T_mult: int
+    min_learning_rate: float
+    warmup_learning_rate: float
+    warmup_size: int
+    by_epoch: bool
+    def __init__(self, T_0: _Optional[int] = ..., T_mult: _Optional[int] = ..., min_learning_rate: _Optional[float] = ..., warmup_learning_rate: _Optional[float] = ..., warmup_size: _Optional[int] = ..., by_epoch: bool = ...) -> None: ...
 
 class DataConfig(_message.Message):
     __slots__ = ("batch_size", "dataset_type", "fg_mode", "label_fields", "sample_weight_fields", "num_workers", "pin_memory", "eval_batch_size", "drop_remainder", "shuffle", "fg_encoded_multival_sep", "fg_threads", "shuffle_buffer_size", "is_orderby_partition", "odps_data_quota_name", "odps_data_compression")
