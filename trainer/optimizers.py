@@ -11,7 +11,7 @@ import torch
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import nn
 from torchrec.optim import optimizers as fused
-from torchrec.optim.keyed import KeyedOptimizerWrapper
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from trainer.config import ConfigError
@@ -72,6 +72,17 @@ def _check_cpu(kind: str, message: Any) -> None:
         raise ConfigError(
             f"{where}.weight_decay: FBGEMM has none on a CPU; train on a GPU, or remove the field"
         )
+
+
+def fused_kernels(optimizer: Any) -> list[Any]:
+    """FBGEMM's modules beneath a sharded model's fused optimizer, each once.
+
+    TorchRec keeps them out of `model.modules()`; only the optimizers lead to all of them.
+    """
+    if isinstance(optimizer, CombinedOptimizer):
+        found = [kernel for _, each in optimizer.optimizers for kernel in fused_kernels(each)]
+        return list({id(kernel): kernel for kernel in found}.values())
+    return [optimizer._emb_module]
 
 
 def set_accumulators(optimizer: Any, config: pb.SparseOptimizer) -> None:

@@ -9,9 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
-    SplitTableBatchedEmbeddingBagsCodegen,
-)
 from torch import Tensor, nn
 
 from trainer.config import ConfigError
@@ -71,15 +68,14 @@ def check_precision(config: pb.TrainConfig) -> None:
             )
 
 
-def unscale_table_gradients(model: nn.Module, scaler: torch.amp.GradScaler) -> None:
-    """Give each fused table its gradient without the scale.
+def unscale_table_gradients(kernels: list[nn.Module], scaler: torch.amp.GradScaler) -> None:
+    """Give each table of FBGEMM's kernels its gradient without the scale.
 
     Where a gradient overflowed, the tables of that kernel get none: their step is skipped, as the
     dense one is.
     """
-    for module in model.modules():
-        if isinstance(module, SplitTableBatchedEmbeddingBagsCodegen):
-            module.register_forward_hook(partial(_unscale_gradient_of_output, scaler))
+    for kernel in kernels:
+        kernel.register_forward_hook(partial(_unscale_gradient_of_output, scaler))
 
 
 def _unscale_gradient_of_output(

@@ -11,9 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
-    SplitTableBatchedEmbeddingBagsCodegen,
-)
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer
@@ -21,7 +18,7 @@ from torchrec.optim.optimizers import in_backward_optimizer_filter
 
 from trainer.accumulation import GroupStep, scale_to_mean
 from trainer.ema import MovingAverage
-from trainer.optimizers import dense_optimizers, optimizer_of
+from trainer.optimizers import dense_optimizers, fused_kernels, optimizer_of
 from trainer.precision import build_scaler, unscale_table_gradients
 from trainer.protos import pipeline_pb2 as pb
 from trainer.schedules import schedule_of, scheduled_rate
@@ -46,11 +43,7 @@ class TrainOptimizer:
         parts = dense_optimizers(config.dense_optimizer, parameters, device)
         self.parameters = list(parameters.values())  # dense
         self.fused: Any = model.fused_optimizer
-        self.kernels = [
-            each
-            for each in model.modules()
-            if isinstance(each, SplitTableBatchedEmbeddingBagsCodegen)
-        ]
+        self.kernels = fused_kernels(self.fused)
         # What each schedule sets: its name, its message, the lr it starts from, its groups.
         self.scheduled: list[tuple[str, Any, float, Any]] = []
         if self.kernels:
@@ -67,7 +60,7 @@ class TrainOptimizer:
         self.clipped_norm: Tensor | None = None
         self.scaler = build_scaler(config, device)
         if self.scaler is not None:
-            unscale_table_gradients(model, self.scaler)
+            unscale_table_gradients(self.kernels, self.scaler)
         self.average = None
         if config.dense_optimizer.HasField("ema"):
             self.average = MovingAverage(parameters, config.dense_optimizer.ema.decay)
