@@ -1,13 +1,20 @@
 """The layout job against plain SQL, DuckDB and Polars; its driver's memory; one giant session.
 
-Hardware: any; the recorded run has 2 CPU cores and takes about 25 minutes, 10 GB of disk.
+Hardware: any; the recorded run has 2 CPU cores and takes half an hour, 10 GB of disk.
 
     python -m benchmarks.bench_sort                            # 20 million rows
-    python -m benchmarks.bench_sort --rows 1000000 --repeats 1 # a look, 4 minutes
+    python -m benchmarks.bench_sort --part peers               # one part; results are merged
+    python -m benchmarks.bench_sort --rows 1000000 --repeats 1 --output /tmp/look.json
 
-Each measurement is a process of its own, job and SQL by turns. `seconds` are without the start of
-Spark, so that the same few seconds on both sides do not flatter the ratio. Events have 13 columns:
-ids, text, floats, labels. Results: benchmarks/results/sort-cpu.json.
+    events          makes the inputs of all parts, and measures nothing
+    against_sql     job and plain SQL by turns
+    peers           the same sort by DuckDB and Polars
+    driver_memory   with one session per 20 rows, and with one per 2 rows
+    giant_session   a tenth of the rows are one session, which the job cuts
+
+Each measurement is a process of its own. `seconds` are without the start of Spark, so that the same
+few seconds on both sides do not flatter the ratio. Events have 13 columns: ids, text, floats,
+labels. Results: benchmarks/results/sort-cpu.json, by part, each with its machine, date and command.
 """
 
 from __future__ import annotations
@@ -16,29 +23,29 @@ import argparse
 import json
 import os
 import re
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyspark
 
 from benchmarks.machine import cpu_name
+from benchmarks.measured_process import ROOT, Run, measure
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "sort-cpu.json"
 SPARK_SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
 KEYS = ["--session-column", "user_id", "--timestamp-column", "time_stamp"]
 KEYS += ["--columns-regex", "(ds)?+.+", "--label-columns", "click,conversion"]
 GIANT_CAP = 1000
+OPTIONS = ("rows", "repeats", "cores", "memory_gib", "partitions")
+SMALL_DRIVER_MIB = 512  # a heap in which nothing per session could hide
 PEERS = {
     "duckdb": """
 import duckdb
@@ -76,20 +83,6 @@ FROM range(ROWS) AS t(i)) TO 'OUT' (FORMAT parquet, COMPRESSION zstd, FILE_SIZE_
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished process: wall, measured and CPU seconds, and its peak memory.
-
-    CPU seconds are of the process and its children, start included; they hold on a busy machine.
-    """
-
-    wall_seconds: float
-    seconds: float
-    cpu_seconds: float
-    peak_rss_mib: float
-    output: str
-
-
 class Bench:
     """Runs measurements in a scratch folder that is deleted between them."""
 
@@ -109,25 +102,34 @@ class Bench:
             unfinished.rename(path)
         return path
 
-    def job(self, source: Path, *flags: str, master: str | None = None, **conf: str) -> Run:
-        """The layout job; its own seconds are the sum of its phases."""
+    def few_sessions(self) -> Path:
+        """Events of 20 rows per session."""
+        return self.events("sessions", self.options.rows // 20)
+
+    def many_sessions(self) -> Path:
+        """Events of about 2 rows per session: ids are drawn, so that a fifth come in no event."""
+        return self.events("sessions", self.options.rows * 2 // 3)
+
+    def giant(self) -> Path:
+        """Events of which a tenth are one session."""
+        rows = self.options.rows
+        return self.events("giant", rows // 20, giant_rows=rows // 10)
+
+    def job(self, source: Path, *flags: Any, **spark: Any) -> Run:
+        """The layout job, `spark` being arguments of `spark`; its seconds are of its phases."""
         out = self.output("job")
         script = ROOT / "preprocessing" / "jrc_sort.py"
         partitions = ["--num-partitions", self.options.partitions]
         arguments = ["--input-path", source, "--output-path", out, *KEYS, *partitions, *flags]
-        run = self.spark(script, *arguments, master=master, **conf)
-        phases = re.search(r"^seconds +(.*)$", run.output, re.MULTILINE)
-        assert phases, f"the job must print its seconds, but printed: {run.output}"
-        seconds = sum(float(number) for number in re.findall(r" ([\d.]+)(?:,|$)", phases[1]))
-        return replace(run, seconds=seconds)
+        run = self.spark(script, *arguments, **spark)
+        phases = re.findall(r" ([\d.]+)(?:,|$)", printed(run, "seconds"))
+        return replace(run, seconds=sum(map(float, phases)))
 
     def plain(self, source: Path) -> Run:
         """Plain SQL."""
         script = ROOT / "benchmarks" / "plain_sort.py"
         run = self.spark(script, source, self.output("plain"), self.options.partitions)
-        found = re.search(r"^seconds ([\d.]+)$", run.output, re.MULTILINE)
-        assert found, f"plain_sort.py must print its seconds, but printed: {run.output}"
-        return replace(run, seconds=float(found[1]))
+        return replace(run, seconds=float(printed(run, "seconds")))
 
     def peer(self, name: str, source: Path) -> Run:
         """DuckDB or Polars; its seconds are those of the whole process."""
@@ -139,12 +141,14 @@ class Bench:
         )
         return measure([sys.executable, "-c", code], POLARS_MAX_THREADS=str(self.options.cores))
 
-    def spark(self, script: Path, *args: Any, master: str | None = None, **conf: str) -> Run:
-        """A script by spark-submit on this machine."""
+    def spark(
+        self, script: Path, *args: Any, master: str = "", driver_mib: int = 0, **conf: str
+    ) -> Run:
+        """A script by spark-submit on this machine, by default as threads of one process."""
         settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
         settings |= {"spark.local.dir": str(self.work / "spill")} | conf
         command = [SPARK_SUBMIT, "--master", master or f"local[{self.options.cores}]"]
-        command += ["--driver-memory", f"{self.options.memory_gib}g"]
+        command += ["--driver-memory", f"{driver_mib or self.options.memory_gib * 1024}m"]
         for name, value in settings.items():
             command += ["--conf", f"{name}={value}"]
         return measure([*command, script, *args])
@@ -157,47 +161,22 @@ class Bench:
         return path
 
 
-def measure(command: Sequence[Any], **env: str) -> Run:
-    """Run a process to its end; raises RuntimeError when it fails."""
-    start, cpu_start = time.monotonic(), _children_cpu_seconds()
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable, **env},
-    )
-    peaks: list[float] = []
-    watcher = threading.Thread(target=_watch_memory, args=(process, peaks))
-    watcher.start()
-    output, _ = process.communicate()
-    wall = time.monotonic() - start
-    watcher.join()
-    if process.returncode:
-        raise RuntimeError(f"{command[0]} failed with {process.returncode}: {output[-2000:]}")
-    cpu = _children_cpu_seconds() - cpu_start
-    return Run(wall, wall, cpu, max(peaks, default=0.0), output)
+def printed(run: Run, name: str) -> str:
+    """The value of a line of `name` and value that the process printed."""
+    found = re.search(rf"^{name} +(.*)$", run.output, re.MULTILINE)
+    assert found, f"there must be a line of {name!r}, but the process printed: {run.output}"
+    return found[1]
 
 
-def _children_cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def make_events(bench: Bench) -> None:
+    """The inputs of all parts."""
+    for path in (bench.few_sessions(), bench.many_sessions(), bench.giant()):
+        print(f"made {path}", flush=True)
 
 
-def _watch_memory(process: subprocess.Popen, peaks: list[float]) -> None:
-    """Add the peak resident MiB of the process: spark-submit becomes the driver's JVM by exec."""
-    while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            peaks.append(int(status.split("VmHWM:")[1].split()[0]) / 1024)
-        except (OSError, IndexError):
-            pass
-        time.sleep(0.2)
-
-
-def compare_with_sql(bench: Bench, source: Path) -> dict[str, Any]:
+def compare_with_sql(bench: Bench) -> dict[str, Any]:
     """Job and SQL by turns."""
+    source = bench.few_sessions()
     job, plain = [], []
     for turn in range(bench.options.repeats):
         plain.append(bench.plain(source))
@@ -205,70 +184,81 @@ def compare_with_sql(bench: Bench, source: Path) -> dict[str, Any]:
         print(
             f"turn {turn}: SQL {plain[-1].seconds:.1f} s, job {job[-1].seconds:.1f} s", flush=True
         )
-    medians = {name: _median(runs) for name, runs in {"plain_sql": plain, "job": job}.items()}
-    phases = re.search(r"^seconds +(.*)$", job[-1].output, re.MULTILINE)
-    keys = ("seconds", "wall_seconds", "cpu_seconds")
+    medians = {"plain_sql": _median(plain), "job": _median(job)}
+    ratios = {
+        f"ratio_of_{key}": round(medians["job"][key] / medians["plain_sql"][key], 3)
+        for key in ("seconds", "wall_seconds", "cpu_seconds")
+    }
+    return {**medians, "job_phases_of_last_turn": printed(job[-1], "seconds"), **ratios}
+
+
+def compare_with_peers(bench: Bench) -> dict[str, Any]:
+    """DuckDB and Polars sort into one file: no index, verification, statistics."""
+    source = bench.few_sessions()
     return {
-        **medians,
-        "job_phases_of_last_turn": phases[1] if phases else None,
-        **{
-            f"ratio_of_{key}": round(medians["job"][key] / medians["plain_sql"][key], 3)
-            for key in keys
-        },
+        name: _median([bench.peer(name, source) for _ in range(bench.options.repeats)])
+        for name in PEERS
     }
 
 
-def compare_with_peers(bench: Bench, source: Path) -> dict[str, Any]:
-    """DuckDB and Polars sort into one file: no index, verification, statistics, whole sessions."""
-    return {name: _median([bench.peer(name, source)]) for name in PEERS}
-
-
 def driver_memory(bench: Bench) -> dict[str, Any]:
-    """The driver's memory, its executors being processes of their own, by number of sessions."""
-    found = {}
-    for sessions in (bench.options.rows // 20, bench.options.rows // 2):
-        source = bench.events("sessions", sessions)
-        log = bench.work / "gc.log"
+    """The driver's memory by number of sessions, its executors being processes of their own."""
+    found: dict[str, Any] = {"driver_heap_mib": SMALL_DRIVER_MIB}
+    log, gib = bench.work / "gc.log", bench.options.memory_gib
+    for source in (bench.few_sessions(), bench.many_sessions()):
         log.unlink(missing_ok=True)
         run = bench.job(
             source,
-            master=f"local-cluster[1,{bench.options.cores},{bench.options.memory_gib * 1024}]",
+            master=f"local-cluster[1,{bench.options.cores},{gib * 1024}]",
+            driver_mib=SMALL_DRIVER_MIB,
             **{
-                "spark.executor.memory": f"{bench.options.memory_gib}g",
+                "spark.executor.memory": f"{gib}g",
                 "spark.driver.extraJavaOptions": f"-Xlog:gc:file={log}",
             },
         )
         after_gc = [int(n) for n in re.findall(r"->(\d+)M\(", log.read_text())]
-        count = re.search(r"^sessions +(\d+)$", run.output, re.MULTILINE)
-        assert count, f"the job must print its sessions, but printed: {run.output}"
-        found[count[1]] = {
+        sessions = printed(run, "sessions")
+        found[f"{sessions}_sessions"] = {
             "seconds": round(run.seconds, 1),
             "driver_peak_heap_after_gc_mib": max(after_gc),
             "driver_peak_rss_mib": round(run.peak_rss_mib),
         }
-        print(f"{count[1]} sessions: {found[count[1]]}", flush=True)
     return found
 
 
 def giant_session(bench: Bench) -> dict[str, Any]:
     """A tenth of the rows are one session, cut into pieces."""
-    giant_rows = bench.options.rows // 10
-    source = bench.events("giant", bench.options.rows // 20, giant_rows)
-    cap = ["--max-session-rows", str(GIANT_CAP), "--long-sessions", "cut"]
-    run = bench.job(source, *cap)
-    return {"rows_of_one_session": giant_rows, "cap": GIANT_CAP, **_median([run])}
+    run = bench.job(bench.giant(), "--max-session-rows", GIANT_CAP, "--long-sessions", "cut")
+    return {
+        "rows_of_one_session": bench.options.rows // 10,
+        "cap": GIANT_CAP,
+        "long_sessions": printed(run, "long sessions"),
+        "session_rows": printed(run, "session rows"),
+        **_median([run]),
+    }
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what this was measured."""
+PARTS = {
+    "events": make_events,
+    "against_sql": compare_with_sql,
+    "peers": compare_with_peers,
+    "driver_memory": driver_memory,
+    "giant_session": giant_session,
+}
+
+
+def circumstances(options: argparse.Namespace) -> dict[str, Any]:
+    """Where, when, with what and how a part was measured."""
     java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
     versions = {"pyspark": pyspark.__version__, "java": java.stderr.splitlines()[0]}
-    for name in PEERS:
-        versions[name] = __import__(name).__version__
+    versions |= {name: version(name) for name in PEERS}
     return {
+        "command": f"python -m benchmarks.bench_sort {' '.join(sys.argv[1:])}".strip(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_name(),
-        "load_average_at_start": os.getloadavg()[0],
+        "load_average_at_start": round(os.getloadavg()[0], 2),
         "versions": versions,
+        **{name: getattr(options, name) for name in OPTIONS},
     }
 
 
@@ -285,34 +275,29 @@ def _median(runs: Sequence[Run]) -> dict[str, Any]:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description="Measure the layout job.", allow_abbrev=False)
+    parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
     parser.add_argument("--rows", type=int, default=20_000_000)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--memory-gib", type=int, default=6, help="of Spark's driver, of DuckDB")
+    parser.add_argument("--memory-gib", type=int, default=6, help="of Spark, of DuckDB")
     parser.add_argument("--partitions", type=int, default=16)
     parser.add_argument("--work", default="/tmp/bench_sort", help="scratch folder")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     bench = Bench(options)
-    results: dict[str, Any] = {
-        "command": f"python -m benchmarks.bench_sort {' '.join(sys.argv[1:])}".strip(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "options": {
-            name: getattr(options, name)
-            for name in ("rows", "repeats", "cores", "memory_gib", "partitions")
-        },
-    }
-    source = bench.events("sessions", options.rows // 20)
-    for name, part in (
-        ("against_sql", lambda: compare_with_sql(bench, source)),
-        ("peers", lambda: compare_with_peers(bench, source)),
-        ("driver_memory_by_sessions", lambda: driver_memory(bench)),
-        ("giant_session", lambda: giant_session(bench)),
-    ):
-        results[name] = part()
-        print(json.dumps({name: results[name]}, indent=2), flush=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    for name in options.part or PARTS:
+        where = circumstances(options)
+        found = PARTS[name](bench)
+        if found is not None:
+            print(json.dumps({name: found}, indent=2), flush=True)
+            merge(options.output, name, {**found, "measured": where})
+
+
+def merge(path: Path, name: str, found: dict[str, Any]) -> None:
+    """Put a part's results into the file at `path`, beside those of other parts."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results[name] = found
+    path.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
