@@ -3,6 +3,7 @@
 #   DEVICE=cpu|cuda   which packages to install; default: cuda where nvidia-smi lists a GPU
 #   PYTHON=...        the Python to make .venv from; default: python3.11, else python3.12
 #   JOBS=2            pytest processes
+#   KILLS=20          of kill-test
 #   PIP_EXTRA_INDEX_URL=...   on a machine without a GPU: an index with torch's CPU wheels saves several GB
 
 SHELL := bash
@@ -10,13 +11,14 @@ DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 PYTHON ?= $(shell for p in python3.11 python3.12; do \
 	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
+KILLS ?= 20
 
 STAMP := .venv/ready-$(DEVICE)
 # An edge node's own Spark would run in place of the environment's: pyspark's launcher obeys SPARK_HOME.
 IN_VENV := env -u SPARK_HOME -u SPARK_CONF_DIR PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo trivago test lint docker-lint compile-kernels gpu-check format protos clean
+.PHONY: help setup demo trivago test lint docker-lint compile-kernels kill-test gpu-check format protos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +52,9 @@ docker-lint: setup ## hadolint on the Dockerfile, the Compose schema on the comp
 
 compile-kernels: setup ## compile every kernel for three GPU generations, without one; none may spill registers
 	@$(IN_VENV) python scripts/compile_kernels.py
+
+kill-test: setup ## SIGKILL to the layout job at KILLS random moments: the old dataset or the new (10 minutes)
+	@$(IN_VENV) SESSIONWISE_KILLS=$(KILLS) OMP_NUM_THREADS=1 python -m pytest -s tests/preprocessing/test_kills.py -k killed
 
 gpu-check: setup ## with a GPU: its tests, the benchmark of the losses, training (under 10 minutes)
 	@$(IN_VENV) bash scripts/gpu_check.sh

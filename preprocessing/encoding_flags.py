@@ -56,6 +56,12 @@ def add_flags(parser: argparse._ArgumentGroup) -> None:
             metavar=f"COLUMN={value}",
             help=f"{text}; give it again for more columns",
         )
+    parser.add_argument(
+        "--vocabulary-from",
+        metavar="PATH",
+        help="keep the ids of an earlier output's vocabulary, so that datasets of several days can "
+        "be read as one; values it lacks get id 0, or with --vocabulary the next ids",
+    )
 
 
 def encode(
@@ -78,16 +84,19 @@ def encode(
         transforms=dict(options.transform),
         boundaries=dict(options.boundaries),
     )
-    min_rows = dict(options.vocabulary)
-    for name in (*rules.separators, *rules.transforms, *rules.boundaries, *min_rows):
+    numbered, earlier, path = set(dict(options.vocabulary)), None, None
+    if options.vocabulary_from is not None:
+        earlier = vocabulary.read_vocabulary(files, options.vocabulary_from)
+        numbered.update(vocabulary.columns_of(earlier))
+    for name in (*rules.separators, *rules.transforms, *rules.boundaries, *sorted(numbered)):
         if name in kept:
             raise ValueError(f"column {name!r} must not be encoded: it is a key or a label")
     rows = feature_encoding.encode_columns(rows, rules)
-    path = None
-    if min_rows:
-        path = _write_vocabulary(vocabulary.build_vocabulary(rows, min_rows), files, scratch)
+    if numbered:
+        values = vocabulary.build_vocabulary(rows, dict(options.vocabulary), earlier)
+        path = _write_vocabulary(values, files, scratch)
         written = files.spark.read.parquet(path)
-        for name in min_rows:
+        for name in sorted(numbered):
             rows = vocabulary.apply_vocabulary(rows, written, name)
     if options.pipeline_config is not None:
         config = _read_config(files, options.pipeline_config)

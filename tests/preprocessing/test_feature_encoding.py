@@ -313,6 +313,66 @@ def test_vocabulary_has_the_frequent_values_by_frequency(encode, tmp_path):
     ]
 
 
+WORDS = ["a", "b", "b", "new", "new", "newer", "newer", "newer", "rare", None]
+
+
+@pytest.fixture
+def first_day(tmp_path):
+    """An output with a vocabulary: a and b have the ids 2 and 1."""
+    folder = tmp_path / "day1" / "_vocabulary"
+    folder.mkdir(parents=True)
+    values = {"column": ["word"] * 2, "value": ["b", "a"], "rows": [9, 5], "id": [1, 2]}
+    pq.write_table(pa.table(values), folder / "part-00000.parquet")
+    return ["--vocabulary-from", str(folder.parent)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "new_ids"),
+    [([], {}), (["--vocabulary", "word=2"], {"newer": 3, "new": 4})],
+    ids=["kept", "kept and extended"],
+)
+def test_a_later_day_keeps_the_ids_of_an_earlier_one(encode, first_day, tmp_path, flags, new_ids):
+    table = pa.table({"session_id": range(10), "click": [0] * 10, "word": WORDS})
+    encoded = encode(table, *first_day, *flags)
+    ids = {"a": 2, "b": 1, **new_ids}
+    found = dict(zip(encoded["session_id"].to_pylist(), encoded["word"].to_pylist(), strict=True))
+    assert [found[n] for n in range(10)] == [word and ids.get(word, 0) for word in WORDS]
+    (path,) = (tmp_path / "vocabulary").glob("part-*.parquet")
+    rows = [
+        ("b", 9, 1),
+        ("a", 5, 2),
+        *((word, WORDS.count(word), n) for word, n in new_ids.items()),
+    ]
+    assert [tuple(row.values()) for row in pq.read_table(path).to_pylist()] == [
+        ("word", *row) for row in rows
+    ]
+
+
+def test_a_column_that_the_earlier_vocabulary_lacks_is_numbered_from_1(encode, first_day):
+    table = pa.table({"session_id": [0, 1], "click": [0, 0], "word": ["a", "x"], "n": [7, 7]})
+    encoded = encode(table, *first_day, "--vocabulary", "n=2").to_pylist()
+    assert sorted((row["word"], row["n"]) for row in encoded) == [(0, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("what", ["nothing", "a dataset without one", "two files"])
+def test_a_path_without_one_vocabulary(encode, first_day, tmp_path, what):
+    folder = tmp_path / "day1" / "_vocabulary"
+    if what == "a dataset without one":
+        folder = tmp_path / "dataset"
+        folder.mkdir()
+        pq.write_table(raw_table(), folder / "part-00000.parquet")
+    elif what == "two files":
+        (folder / "part-00000-g2.parquet").write_bytes((folder / "part-00000.parquet").read_bytes())
+    path = "/nowhere" if what == "nothing" else str(folder)
+    with pytest.raises(ValueError, match="--vocabulary-from must be the output of a job with"):
+        encode(raw_table(), "--vocabulary-from", path)
+
+
+def test_an_earlier_vocabulary_of_a_column_that_is_not_there(encode, first_day):
+    with pytest.raises(ValueError, match="there is no 'word'"):
+        encode(raw_table(), *first_day)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

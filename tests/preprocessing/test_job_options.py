@@ -312,3 +312,10 @@ def test_a_vocabulary_is_written_beside_the_data(write_input, run_job, tmp_path)
         assert {row["value"] for row in found} == {"a", "b"}  # c is below the floor
         (session,) = sessions_of_out(tmp_path)
         assert [row["word"] for row in session] == [1, 1, 1, 2, 2, 0]
+    later = write_input(table.set_column(2, "word", [["c", "c", "b", "b", "b", "d"]]), "later")
+    earlier = ["--vocabulary-from", str(tmp_path / "out"), "--vocabulary", "word=2"]
+    run_job(later, *earlier, output="day2")
+    (session,) = sessions_of(tmp_path / "day2")
+    assert [row["word"] for row in session] == [3, 3, 2, 2, 2, 0]
+    run_job(later, *earlier, "--overwrite")  # the output may be the one whose ids it keeps
+    assert sessions_of_out(tmp_path) == [session]

@@ -1,8 +1,8 @@
 """SIGKILL to the job of a real spark-submit, at random moments and while it publishes.
 
-CI kills a few times. For more, over the same range of time:
+CI kills a few times. For 20, over the same range of time:
 
-    SESSIONWISE_KILLS=20 python -m pytest tests/preprocessing/test_kills.py
+    make kill-test
 """
 
 import os
