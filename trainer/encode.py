@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trainer.features import Feature, Hashed, IdFeature, RawFeature, id_features, raw_features
 from trainer.hashing import hash_integers, hash_strings
+from trainer.memory import pooled_array, pooled_concat, pooled_take
 from trainer.plan import Int64Array, ranges
 from trainer.tasks import Task
 
@@ -117,15 +118,14 @@ class Rows:
     def concat(cls, parts: list["Rows"]) -> "Rows":
         """One after the other, copied; at least one."""
         lists = [zip(*each, strict=True) for each in zip(*(p.lists for p in parts), strict=True)]
+        columns = zip(*(p.columns for p in parts), strict=True)
         return cls(
             names=parts[0].names,
-            scalars=np.concatenate([part.scalars for part in parts], axis=1),
+            scalars=pooled_concat([part.scalars for part in parts], axis=1),
             has_id=_concat_masks(parts),
-            lists=[(np.concatenate(ids), np.concatenate(lengths)) for ids, lengths in lists],
-            dense=np.concatenate([part.dense for part in parts]),
-            columns=[
-                np.concatenate(each) for each in zip(*(p.columns for p in parts), strict=True)
-            ],
+            lists=[(pooled_concat(ids), pooled_concat(lengths)) for ids, lengths in lists],
+            dense=pooled_concat([part.dense for part in parts]),
+            columns=[pooled_concat(each) for each in columns],
         )
 
 
@@ -133,7 +133,7 @@ def _concat_masks(parts: list[Rows]) -> NDArray[np.bool_] | None:
     if all(part.has_id is None for part in parts):
         return None
     masks = [np.ones(p.scalars.shape, dtype=bool) if p.has_id is None else p.has_id for p in parts]
-    return np.concatenate(masks, axis=1)
+    return pooled_concat(masks, axis=1)
 
 
 def encode_rows(table: pa.Table, spec: ColumnSpec, rows: Tensor | None = None) -> Rows:
@@ -156,7 +156,7 @@ def encode_rows(table: pa.Table, spec: ColumnSpec, rows: Tensor | None = None) -
         has_id=None if has_id is None else has_id.numpy(),
         lists=[_take_lists(*encode_lists(table.column(f.column), f), rows) for f in lists],
         dense=dense.numpy(),
-        columns=[values.index_select(0, rows).numpy() for values in _encode_columns(table, spec)],
+        columns=[pooled_take(values, rows).numpy() for values in _encode_columns(table, spec)],
     )
 
 
@@ -187,7 +187,7 @@ def _take_lists(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     starts, lengths = offsets[rows].numpy(), offsets.diff()[rows].numpy()
     chosen = torch.from_numpy(ranges(starts, lengths))
-    return values.index_select(0, chosen).numpy(), lengths
+    return pooled_take(values, chosen).numpy(), lengths
 
 
 def _encode_columns(table: pa.Table, spec: ColumnSpec) -> list[Tensor]:
@@ -333,16 +333,6 @@ def encode_group(column: pa.ChunkedArray) -> Tensor:
 
 
 # ------------------------------------------------------------------ Arrow helpers
-
-
-def pooled_array(shape: tuple[int, int], dtype: type[np.generic]) -> NDArray:
-    """An array in memory of Arrow's pool, without values.
-
-    The pool keeps what is freed for the next block. The C library returns such large pieces to the
-    system, and to get them anew, page by page, costs as much as half of the decoding.
-    """
-    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-    return np.frombuffer(pa.allocate_buffer(size), dtype=dtype).reshape(shape)
 
 
 def is_list(type_: pa.DataType) -> bool:

@@ -19,6 +19,7 @@ from torchrec import KeyedJaggedTensor
 from trainer.background import in_background
 from trainer.batch import SessionBatch
 from trainer.encode import ColumnSpec, Rows, encode_rows
+from trainer.memory import keep_freed_memory
 from trainer.plan import EpochPlan, Place
 from trainer.reader import SessionDataset
 from trainer.window import Part, Share, WindowReader
@@ -64,6 +65,7 @@ class SessionLoader:
         self.drop_remainder = drop_remainder
         self.num_workers = min(num_workers, os.cpu_count() or 1)
         self.pin_memory = pin_memory
+        keep_freed_memory()
         self._empty = encode_rows(dataset.empty_table(spec.columns), spec)
 
     def plan(self, epoch: int) -> EpochPlan:

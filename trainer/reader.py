@@ -184,22 +184,21 @@ class SessionDataset:
         return read_index_file(opened, file.facts, f"{file.folder}/{name}")
 
     def _read_rows(self, number: int, start: int, stop: int, columns: list[str]) -> pa.Table:
-        """Rows [start, stop) of a file; of its last row group only the needed head is decoded."""
+        """Rows [start, stop) of a file, of its row groups from the first to the last needed.
+
+        Asked for as one record batch: a column of numbers then comes in one piece, and the last row
+        group is decoded no further than needed.
+        """
         bounds = self._row_groups[number]
         first = int(np.searchsorted(bounds, start, side="right")) - 1
-        last = int(np.searchsorted(bounds, stop, side="left")) - 1
-        whole = last + 1 if stop == bounds[last + 1] else last  # row groups to decode to their end
-        parts, file = [], self.files[number]
+        last = int(np.searchsorted(bounds, stop, side="left"))
+        num_rows, file = stop - int(bounds[first]), self.files[number]
         with _reading(file), file.parquet() as parquet:
-            if first < whole:
-                groups = list(range(first, whole))
-                parts.append(parquet.read_row_groups(groups, columns=columns, use_threads=False))
-            if whole == last:
-                head = parquet.iter_batches(
-                    stop - int(bounds[last]), row_groups=[last], columns=columns, use_threads=False
-                )
-                parts.append(pa.Table.from_batches([next(head)]))
-        return pa.concat_tables(parts).slice(start - int(bounds[first]), stop - start)
+            batches = parquet.iter_batches(
+                num_rows, row_groups=range(first, last), columns=columns, use_threads=False
+            )
+            read = pa.Table.from_batches(_until(num_rows, batches))
+        return read.slice(start - int(bounds[first]), stop - start)
 
     def _of_each_file(self, read: Callable[[pq.ParquetFile], T]) -> list[T]:
         def of_file(file: StoredFile) -> T:
@@ -242,6 +241,14 @@ def _reading(file: StoredFile) -> Iterator[None]:
             f"{file} cannot be read ({reason}); copy it again, or write it again by "
             f"preprocessing/jrc_sort.py"
         ) from error
+
+
+def _until(num_rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The first of them, together at least `num_rows` rows."""
+    while num_rows > 0:
+        batch = next(batches)
+        num_rows -= batch.num_rows
+        yield batch
 
 
 def _check_alike(folders: list[Storage], manifests: list[Manifest]) -> None:
