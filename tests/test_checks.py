@@ -66,11 +66,11 @@ def test_the_unedited_config_fits(dataset):
         ),
         (
             {f"{TOWER}__metrics[0]__grouped_auc__grouping_key": "nobody"},
-            r"grouped_auc of task `ctr`: .* has no column `nobody`",
+            r"metrics of task `ctr`: .* has no column `nobody`",
         ),
         (
             {f"{TOWER}__metrics[0]__grouped_auc__grouping_key": "tags"},
-            r"grouped_auc of task `ctr`: column `tags` .* must hold .*, but holds: array<bigint>",
+            r"metrics of task `ctr`: column `tags` .* must hold .*, but holds: array<bigint>",
         ),
         (
             {"data_config__label_fields": ["click", "tags"], "LABEL": "tags"},

@@ -395,7 +395,7 @@ MULTI_TOWER = """
         (
             "towers { input: all } towers { input: users }",
             "num_class: 3 metrics { auc {} }",
-            r"metrics auc and grouped_auc need a loss for two classes",
+            r"metrics: auc needs a loss for two classes, but the task.s label is several",
         ),
     ],
 )

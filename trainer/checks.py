@@ -137,7 +137,7 @@ def _check_unused(config: EasyRecConfig, tasks: list[Task]) -> None:
     model = config.model_config
     unused = ""
     if task_towers(config):
-        for name in ("num_class", "losses", "metrics"):
+        for name in ("num_class", "losses", "metrics", "train_metrics"):
             if model.HasField(name) if name == "num_class" else getattr(model, name):
                 unused = f"model_config.{name}: a multi-task model takes it from its task_towers"
     if model.HasField("dbmtl") and not model.dbmtl.HasField("expert_mlp"):
@@ -208,7 +208,7 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
         for name in filter(None, (task.sample_weight, task.space_indicator)):
             _check_column(types, name, f"task `{task.name}`", _NUMBERS, where)
         for name in task.grouping_keys:
-            _check_column(types, name, f"grouped_auc of task `{task.name}`", _KEYS, where)
+            _check_column(types, name, f"metrics of task `{task.name}`", _KEYS, where)
 
 
 def _check_column(

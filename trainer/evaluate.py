@@ -1,24 +1,28 @@
-"""Evaluation: exact metrics of each binary task over a whole session dataset."""
+"""Evaluation: the metrics of each task over a whole session dataset."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.batch import SessionBatch
-from trainer.collectives import all_reduce_sum
-from trainer.metrics import MetricAccumulator
+from trainer.metrics import (
+    BinaryMetrics,
+    MulticlassMetrics,
+    Ranks,
+    RegressionMetrics,
+    TaskMetrics,
+)
+from trainer.metrics.requests import parse_requests
 from trainer.objective import LossMeter
+from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.tasks import Task
-
-CALIBRATION_BINS = 48
-MAX_LOGIT = 12.0
 
 
 @dataclass
 class Evaluation:
-    """Metrics per task, and per task a reliability table [bins, 3]: rows, sum p, sum y."""
+    """Metrics per task; per binary task a reliability table [bins, 3]: rows, sum p, sum y."""
 
     metrics: dict[str, dict[str, float]]
     reliability: dict[str, list[list[float]]]
@@ -26,41 +30,55 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[SessionBatch], tasks: list[Task], device: torch.device
+    model: nn.Module,
+    batches: Iterable[SessionBatch],
+    tasks: list[Task],
+    device: torch.device,
+    session_columns: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Score every batch with all ranks; every rank returns the metrics of all rows."""
-    binary = [task for task in tasks if task.is_binary]
-    metrics = {task.name: MetricAccumulator(task.name) for task in binary}
-    by_key = {(t.name, key): MetricAccumulator(t.name) for t in binary for key in t.grouping_keys}
-    tables = {task.name: torch.zeros(CALIBRATION_BINS, 3, dtype=torch.float64) for task in binary}
+    """Score every batch with all ranks; every rank returns the metrics of all rows.
+
+    Args:
+        session_columns: the columns that make up a session; see BinaryMetrics.
+
+    Raises:
+        ValueError: on every rank, for scores that are NaN on any.
+    """
+    metrics = {task.name: task_metrics(task, session_columns) for task in tasks}
     losses = LossMeter()
     was_training = model.training
     model.eval()
     for batch in batches:
         _, outputs = model(batch.to(device, non_blocking=True))
         losses.update(outputs)
-        for task in binary:
-            scores, labels = outputs.probabilities[task.name].cpu(), batch.labels[task.label]
-            metrics[task.name].update(scores, labels, batch.session_of_row())
-            for key in task.grouping_keys:
-                by_key[task.name, key].update(scores, labels, batch.groups[key])
-            _add_reliability(tables[task.name], scores, labels)
+        sessions = batch.session_of_row().numpy()
+        groups = {name: values.numpy() for name, values in batch.groups.items()}
+        for task in tasks:
+            score = outputs.predictions[task.name].cpu().numpy()
+            metrics[task.name].update(score, batch.labels[task.label].numpy(), sessions, groups)
     model.train(was_training)
-    result = {task.name: metrics[task.name].compute() for task in binary}
-    for (task_name, key), accumulator in by_key.items():
-        result[task_name][f"gauc[{key}]"] = accumulator.compute()["gauc"]
-    for table in tables.values():
-        all_reduce_sum(table)
+    ranks = Ranks.of()
+    result = {name: each.compute(ranks) for name, each in metrics.items()}
     for name, value in losses.compute().items():
         task_name, loss_name = name.rsplit("/", 1)
-        result.setdefault(task_name, {})[loss_name] = value
-    return Evaluation(result, {name: table.tolist() for name, table in tables.items()})
+        result[task_name][loss_name] = value
+    binary = {name: each for name, each in metrics.items() if isinstance(each, BinaryMetrics)}
+    tables = {name: each.reliability(ranks).tolist() for name, each in binary.items()}
+    return Evaluation(result, tables)
 
 
-def _add_reliability(table: Tensor, probabilities: Tensor, labels: Tensor) -> None:
-    """Bins of equal width in the log-odds: small probabilities keep their resolution."""
-    logit = probabilities.double().clamp(1e-12, 1 - 1e-12).logit()
-    place = (logit + MAX_LOGIT) / (2 * MAX_LOGIT) * CALIBRATION_BINS
-    bins = place.long().clamp(0, CALIBRATION_BINS - 1)
-    rows = torch.stack([torch.ones_like(logit), probabilities.double(), labels.double()], dim=1)
-    table.index_add_(0, bins, rows)
+def evaluates_averages(config: EasyRecConfig) -> bool:
+    """Whether the dense parameters' moving averages are evaluated: where there are any."""
+    if config.eval_config.HasField("use_dense_ema"):
+        return config.eval_config.use_dense_ema
+    return config.train_config.dense_optimizer.HasField("ema")
+
+
+def task_metrics(task: Task, session_columns: tuple[str, ...] = ()) -> TaskMetrics:
+    """The metrics of a task: those that are always computed, and those of its config."""
+    asked = parse_requests(task.metrics, task.label_kind, task.name)
+    if task.is_regression:
+        return RegressionMetrics(task.name, asked)
+    if not task.is_binary:
+        return MulticlassMetrics(task.name, task.num_class, asked)
+    return BinaryMetrics(task.name, asked, session_columns)

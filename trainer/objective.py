@@ -28,12 +28,12 @@ class Outputs:
 
     losses: per `task/loss`, float64 [2]: the sum of the weighted losses of this rank's rows, and
         the sum of their weights. The tower's and the loss's own `weight` are in the first.
-    probabilities: per binary task, float32 [B].
+    predictions: per task, float32 (see Task.prediction): [B], or [B, C] of C classes.
     pareto_weights: float64 [K], where PE-MTL is on.
     """
 
     losses: dict[str, Tensor]
-    probabilities: dict[str, Tensor]
+    predictions: dict[str, Tensor]
     pareto_weights: Tensor | None
 
 
@@ -70,12 +70,11 @@ class Objective(nn.Module):
             loss, weights = self.pareto(per_task, output, dense)
         else:
             loss = torch.stack(per_task).sum()
-        probabilities = {
-            task.name: task.probability(output.logits[task.name].detach().float())
+        predictions = {
+            task.name: task.prediction(output.logits[task.name].detach().float())
             for task in self.tasks
-            if task.is_binary
         }
-        return loss, Outputs(named, probabilities, weights)
+        return loss, Outputs(named, predictions, weights)
 
     def _task_losses(
         self, logits: dict[str, Tensor], batch: SessionBatch

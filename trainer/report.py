@@ -16,22 +16,12 @@ import torchrec
 from google.protobuf import text_format
 
 from trainer.evaluate import Evaluation
+from trainer.metrics.table import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from trainer.trainer import Trainer
-
-METRIC_NAMES = {
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "gauc_unweighted": "GAUC unweighted",
-    "gauc_coverage": "GAUC coverage",
-    "logloss": "LogLoss",
-    "pcoc": "PCOC",
-    "rows": "rows",
-    "positives": "positives",
-}
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -117,33 +107,20 @@ def _without_nan(value: Any) -> Any:
 def _metric_table(evaluation: Evaluation | None) -> str:
     if evaluation is None or not evaluation.metrics:
         return "<p>No evaluation data was given.</p>"
-    known = list(METRIC_NAMES)
-    found = dict.fromkeys(name for metrics in evaluation.metrics.values() for name in metrics)
-    names = sorted(found, key=lambda name: known.index(name) if name in known else len(known))
-    titles = [
-        METRIC_NAMES.get(name, f"GAUC by {name[5:-1]}" if name.startswith("gauc[") else name)
-        for name in names
-    ]
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    rows = "".join(
-        f"<tr><td>{html.escape(task)}</td>"
-        + "".join(f"<td>{_number(metrics.get(name))}</td>" for name in names)
-        + "</tr>"
-        for task, metrics in evaluation.metrics.items()
-    )
-    return f"<table><tr><th>task</th>{head}</tr>{rows}</table>"
+    head, *rows = table(evaluation.metrics)
+    cells = [_row("th", head), *(_row("td", row) for row in rows)]
+    return f"<table>{''.join(cells)}</table>"
 
 
-def _number(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.4f}"
+def _row(tag: str, values: list[str]) -> str:
+    cells = "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values)
+    return f"<tr>{cells}</tr>"
 
 
 def _calibration_figure(evaluation: Evaluation) -> "Figure":
     figure = _figure(max(len(evaluation.reliability), 1))
-    for axes, (task, table) in zip(figure.axes, evaluation.reliability.items(), strict=False):
-        bins = [(n, p / n, y / n) for n, p, y in table if n > 0]
+    for axes, (task, bin_rows) in zip(figure.axes, evaluation.reliability.items(), strict=False):
+        bins = [(n, p / n, y / n) for n, p, y in bin_rows if n > 0]
         most = max((n for n, _, _ in bins), default=1)
         low = min((min(p, y) for _, p, y in bins if y > 0), default=1e-3) / 2
         axes.plot([low, 1], [low, 1], color="0.6", linewidth=1)

@@ -1,7 +1,6 @@
 """Tasks: what each output of a model is trained on, with its losses, weights and metrics."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,20 @@ from losses import (
     check_min_weights,
 )
 from trainer.config import ConfigError, task_towers
-from trainer.protos.pipeline_pb2 import EasyRecConfig, JRCContrast, LossConfig
+from trainer.metrics.requests import (
+    BINARY,
+    MULTICLASS,
+    REGRESSION,
+    check_train_metrics,
+    parse_requests,
+)
+from trainer.protos.pipeline_pb2 import (
+    EasyRecConfig,
+    JRCContrast,
+    LossConfig,
+    MetricConfig,
+    TrainMetricConfig,
+)
 
 SESSION_LOSSES = ("jrc_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
 BINARY_LOSSES = ("binary_cross_entropy", "binary_focal_loss", *SESSION_LOSSES)
@@ -44,8 +56,8 @@ class Task:
     in_space_weight: float = 1.0
     out_space_weight: float = 1.0
     pareto_min_weight: float = 0.0
-    grouping_keys: tuple[str, ...] = ()
-    has_metrics: bool = False
+    metrics: tuple[MetricConfig, ...] = ()
+    train_metrics: tuple[TrainMetricConfig, ...] = ()
 
     @property
     def is_binary(self) -> bool:
@@ -61,16 +73,34 @@ class Task:
         return any(loss.WhichOneof("loss") == "l2_loss" for loss in self.losses)
 
     @property
+    def label_kind(self) -> str:
+        """What metrics can be taken of the label, as in trainer/metrics/requests.py."""
+        if self.is_regression:
+            return REGRESSION
+        return BINARY if self.is_binary else MULTICLASS
+
+    @property
+    def grouping_keys(self) -> list[str]:
+        """The columns by which some metric groups rows."""
+        return parse_requests(self.metrics, self.label_kind, self.name).columns
+
+    @property
     def session_names(self) -> set[str]:
         """The session columns that the task's losses name."""
         kinds = [(loss, loss.WhichOneof("loss")) for loss in self.losses]
         return {getattr(loss, kind).session_name for loss, kind in kinds if kind in SESSION_LOSSES}
 
-    def probability(self, logits: Tensor) -> Tensor:
-        """Probability of a positive label, [B], from logits [B, num_class]."""
-        if self.num_class == 1:
-            return logits[:, 0].sigmoid()
-        return (logits[:, 1] - logits[:, 0]).sigmoid()
+    def prediction(self, logits: Tensor) -> Tensor:
+        """What the metrics compare with the label, from logits [B, num_class].
+
+        The probability of a positive label [B], of each class [B, num_class], or the real number
+        predicted [B].
+        """
+        if self.is_regression:
+            return logits[:, 0]
+        if not self.is_binary:
+            return logits.softmax(dim=1)
+        return (logits[:, 0] if self.num_class == 1 else logits[:, 1] - logits[:, 0]).sigmoid()
 
 
 def parse_tasks(config: EasyRecConfig) -> list[Task]:
@@ -90,8 +120,8 @@ def parse_tasks(config: EasyRecConfig) -> list[Task]:
                 num_class=model.num_class,
                 losses=tuple(model.losses),
                 sample_weight=weights[0] if weights else None,
-                grouping_keys=_grouping_keys(model.metrics),
-                has_metrics=bool(model.metrics),
+                metrics=tuple(model.metrics),
+                train_metrics=tuple(model.train_metrics),
             )
         ]
     else:
@@ -121,8 +151,8 @@ def _tower_task(tower: Any) -> Task:
         in_space_weight=tower.in_task_space_weight,
         out_space_weight=tower.out_task_space_weight,
         pareto_min_weight=tower.pareto_min_loss_weight,
-        grouping_keys=_grouping_keys(tower.metrics),
-        has_metrics=bool(tower.metrics),
+        metrics=tuple(tower.metrics),
+        train_metrics=tuple(tower.train_metrics),
     )
 
 
@@ -131,10 +161,6 @@ def _tower_losses(tower: Any) -> tuple[LossConfig, ...]:
     kinds = [field.name for field in LossConfig.DESCRIPTOR.oneofs_by_name["loss"].fields]
     inside = [LossConfig(**{kind: getattr(tower, kind)}) for kind in kinds if tower.HasField(kind)]
     return (*tower.losses, *inside)
-
-
-def _grouping_keys(metrics: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(m.grouped_auc.grouping_key for m in metrics if m.HasField("grouped_auc"))
 
 
 def _check_task(task: Task, labels: list[str], weights: list[str]) -> None:
@@ -169,8 +195,8 @@ def _check_task(task: Task, labels: list[str], weights: list[str]) -> None:
         _check_loss(task, loss, where)
     if task.is_regression and task.is_binary:
         raise ConfigError(f"{where}: l2_loss cannot stand beside a loss for classes")
-    if task.has_metrics and not task.is_binary:
-        raise ConfigError(f"{where}: metrics auc and grouped_auc need a loss for two classes")
+    parse_requests(task.metrics, task.label_kind, where)
+    check_train_metrics(task.train_metrics, task.label_kind, where)
 
 
 def _check_loss(task: Task, loss: LossConfig, where: str) -> None:

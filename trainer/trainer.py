@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,9 +27,10 @@ from trainer.checkpoint import (
 from trainer.checks import check_config, check_data, check_paths
 from trainer.config import ConfigError
 from trainer.encode import ColumnSpec
-from trainer.evaluate import Evaluation, evaluate
+from trainer.evaluate import Evaluation, evaluate, evaluates_averages
 from trainer.features import used_features
 from trainer.loader import SessionLoader
+from trainer.metrics.training import TrainMetrics
 from trainer.objective import LossMeter, Outputs
 from trainer.parallel import build_parallel, mixed_seed
 from trainer.plan import Place
@@ -49,6 +50,7 @@ class LogEntry:
     rows_per_second: float
     losses: dict[str, float]
     pareto_weights: dict[str, float] | None  # per task, of this step's batch
+    train_metrics: dict[str, float] = field(default_factory=dict)  # per task/metric
 
 
 class Trainer:
@@ -109,7 +111,7 @@ class Trainer:
         self._describe()
 
         # What one sees.
-        self.losses = LossMeter()
+        self.losses, self.train_metrics = LossMeter(), TrainMetrics(self.tasks)
         self.all_finite = torch.ones((), dtype=torch.bool, device=device)
         self.writer: SummaryWriter | None = None
 
@@ -223,8 +225,10 @@ class Trainer:
         self.optimizer.start(self.state.global_step, cursor.epoch)
         if group.is_first:
             self.optimizer.zero_grad()
-        loss, outputs = self.model(batch.to(self.device, non_blocking=True))
+        batch = batch.to(self.device, non_blocking=True)
+        loss, outputs = self.model(batch)
         self._check_loss(loss.detach())
+        self.train_metrics.update(batch, outputs.predictions)
         self.optimizer.backward(loss / group.steps)
         if group.is_last:
             self.optimizer.step(group)
@@ -259,11 +263,9 @@ class Trainer:
         loader = self._loader(self.eval_data, None)
         limit = self.config.eval_config.num_steps or None
         batches = itertools.islice(loader.batches(), limit)
-        use_ema = self.config.eval_config.use_dense_ema
-        if not self.config.eval_config.HasField("use_dense_ema"):
-            use_ema = self.config.train_config.dense_optimizer.HasField("ema")
-        with self.optimizer.averaged() if use_ema else nullcontext():
-            evaluation = evaluate(self.model, batches, self.tasks, self.device)
+        sessions = self.eval_data.session_columns
+        with self.optimizer.averaged() if evaluates_averages(self.config) else nullcontext():
+            evaluation = evaluate(self.model, batches, self.tasks, self.device, sessions)
         if self.writer:
             for task, metrics in evaluation.metrics.items():
                 for name, value in metrics.items():
@@ -283,18 +285,22 @@ class Trainer:
             pareto_weights=None
             if weights is None
             else dict(zip(names, weights.tolist(), strict=True)),
+            train_metrics=self.train_metrics.compute(),
         )
         self.history.append(entry)
         pareto = {f"{task} weight": weight for task, weight in (entry.pareto_weights or {}).items()}
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in (entry.losses | pareto).items())
+        shown = entry.losses | entry.train_metrics | pareto
+        values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         self.say(
             f"step {entry.step:>7,}  epoch {entry.epoch:6.2f}  "
-            f"{rows_per_second:>9,.0f} rows/s  {shown}"
+            f"{rows_per_second:>9,.0f} rows/s  {values}"
         )
         if self.writer:
             self.writer.add_scalar("rows_per_second", rows_per_second, entry.step)
             for name, value in entry.losses.items():
                 self.writer.add_scalar(f"loss/{name}", value, entry.step)
+            for name, value in entry.train_metrics.items():
+                self.writer.add_scalar(f"train/{name}", value, entry.step)
             for task, weight in (entry.pareto_weights or {}).items():
                 self.writer.add_scalar(f"pareto_weight/{task}", weight, entry.step)
 

@@ -26,7 +26,7 @@ class InputCounts:
                 f"labels{self._of_task} must have shape ({len(score)},), one per row, but got "
                 f"{label.shape}; select one column per task"
             )
-        rows = score.reshape(len(score), -1)
+        rows = score if score.ndim == 2 else score[:, None]
         is_nan = np.isnan(rows).any(axis=1)
         outside = ((rows < 0) | (rows > 1)).any(axis=1)
         if not self.unit_scores:

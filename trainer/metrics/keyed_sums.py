@@ -1,4 +1,4 @@
-"""Sums per key over any number of rows, in constant memory: of too many keys a coarser view is kept.
+"""Sums per key over any number of rows, in constant memory: too many keys are made fewer.
 
 Shapes: `N` rows of an update, `K` different keys, `C` columns.
 """
@@ -57,10 +57,10 @@ class KeyedSums(ABC):
 
     def add_ranks(self, ranks: Ranks, to: "KeyedSums") -> None:
         """Add the sums of all ranks to those of `to`, on each rank. A collective call."""
-        keys, columns = self.sums()
-        levels = np.full(len(keys), self.level)
-        for keys, *columns, levels in ranks.each([keys, *columns, levels]):
-            to.add(keys, columns, int(levels.max(initial=0)))
+        own, columns = self.sums()
+        level = np.full(len(own), self.level)
+        for keys, *sums, levels in ranks.each([own, *columns, level]):
+            to.add(keys, sums, int(levels.max(initial=0)))
 
     def _fold(self) -> None:
         if not self._pending:

@@ -17,11 +17,11 @@ Float64Array = NDArray[np.float64]
 class Blocks:
     """Rows sorted by group and ascending score, as blocks of equal score.
 
-        group      0    0    0    0  | 1    1
-        score     .1   .3   .3   .7  | .2   .2
-        rows       1    2         1  | 2            [K]
-        positives  0    1         1  | 0            [K]
-        first      0                   3            [G], the first block of each group
+    group      0    0    0    0  | 1    1
+    score     .1   .3   .3   .7  | .2   .2
+    rows       1    2         1  | 2            [K]
+    positives  0    1         1  | 0            [K]
+    first      0                   3            [G], the first block of each group
     """
 
     rows: Int64Array

@@ -76,7 +76,7 @@ class Ranks:
             yield received
 
     def exchange(self, columns: list[NDArray], owner: NDArray) -> list[NDArray]:
-        """Send each row of columns [n] to the rank that owns it, int [n]; returns those received."""
+        """Send each row of columns [n] to its owner, a rank, int [n]; returns those received."""
         if self.size == 1:
             return columns
         order = np.argsort(owner, kind="stable")

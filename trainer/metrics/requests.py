@@ -78,6 +78,24 @@ def parse_requests(metrics: Sequence[pb.MetricConfig], label_kind: str, where: s
     return asked
 
 
+def check_train_metrics(
+    metrics: Sequence[pb.TrainMetricConfig], label_kind: str, where: str
+) -> None:
+    """Raises ConfigError as parse_requests does, and for a faulty decay."""
+    for metric in metrics:
+        kind = metric.WhichOneof("metric")
+        if kind is None:
+            raise ConfigError(f"{where}: each `train_metrics` must name a metric, but one is empty")
+        check_kind(kind, label_kind, f"{where}: train_metrics")
+        _add(Requests(), kind, getattr(metric, kind), f"{where}: train_metrics: {kind}")
+        if not 0 <= metric.decay_rate < 1:
+            raise ConfigError(
+                f"{where}: train_metrics.decay_rate must be in [0, 1), got: {metric.decay_rate:g}"
+            )
+        if not metric.decay_step:
+            raise ConfigError(f"{where}: train_metrics.decay_step must be positive, but got: 0")
+
+
 def check_kind(kind: str, label_kind: str, where: str) -> None:
     """Raises ConfigError if a metric is not for that kind of label."""
     if label_kind not in _KINDS[kind]:

@@ -78,4 +78,5 @@ class ScoreCounts(KeyedSums):
 
 def bin_table(place: NDArray, num_bins: int, *columns: NDArray) -> NDArray[np.float64]:
     """Sums of columns per bin, [num_bins, columns]."""
-    return np.stack([np.bincount(place, each, num_bins) for each in columns], axis=1)
+    sums = [np.bincount(place, each, num_bins) for each in columns]
+    return np.stack(sums, axis=1).astype(np.float64)

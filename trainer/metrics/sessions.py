@@ -32,9 +32,7 @@ class SessionRanking:
         self._gauc = np.zeros(6)  # rows, sessions; of both classes: rows, sessions, sums of AUC
         self._ranking = np.zeros(3 + len(ndcg_at) + len(recall_at))
 
-    def update(
-        self, score: NDArray, is_positive: NDArray[np.bool_], session: Int64Array
-    ) -> None:
+    def update(self, score: NDArray, is_positive: NDArray[np.bool_], session: Int64Array) -> None:
         """Add the rows of whole sessions: [N] each; `session` tells this call's sessions apart."""
         of = blocks(score, is_positive, session)
         area, rows = area_per_group(of), of.group_rows
@@ -52,7 +50,7 @@ class SessionRanking:
 
     def gauc(self, ranks: Ranks) -> GroupMean:
         """GAUC over the sessions of all ranks. A collective call."""
-        rows, sessions, mixed_rows, mixed, weighted, unweighted = ranks.sum(self._gauc)
+        rows, sessions, mixed_rows, mixed, weighted, unweighted = ranks.sum(self._gauc).tolist()
         if not mixed:
             return GroupMean(math.nan, math.nan, 0.0, 0.0)
         return GroupMean(

@@ -693,11 +693,12 @@ class FeatureGroupConfig(_message.Message):
     def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
-    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "use_pareto_loss_weight", "pareto_gradient", "multi_tower", "simple_multi_task", "dbmtl")
+    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "pareto_gradient", "multi_tower", "simple_multi_task", "dbmtl")
     FEATURE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_METRICS_FIELD_NUMBER: _ClassVar[int]
     USE_PARETO_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     PARETO_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     MULTI_TOWER_FIELD_NUMBER: _ClassVar[int]
@@ -707,12 +708,13 @@ class ModelConfig(_message.Message):
     num_class: int
     losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
     metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
+    train_metrics: _containers.RepeatedCompositeFieldContainer[TrainMetricConfig]
     use_pareto_loss_weight: bool
     pareto_gradient: ParetoGradient
     multi_tower: MultiTower
     simple_multi_task: SimpleMultiTask
     dbmtl: DBMTL
-    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ...) -> None: ...
+    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ...) -> None: ...
 
 class MLP(_message.Message):
     __slots__ = ("hidden_units", "dropout_ratio", "activation", "use_bn", "bias", "use_ln")
@@ -767,10 +769,11 @@ class DBMTL(_message.Message):
     def __init__(self, bottom_mlp: _Optional[_Union[MLP, _Mapping]] = ..., expert_mlp: _Optional[_Union[MLP, _Mapping]] = ..., gate_mlp: _Optional[_Union[MLP, _Mapping]] = ..., num_expert: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[BayesTaskTower, _Mapping]]] = ...) -> None: ...
 
 class TaskTower(_message.Message):
-    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
+    __slots__ = ("tower_name", "label_name", "metrics", "train_metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
     TOWER_NAME_FIELD_NUMBER: _ClassVar[int]
     LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_METRICS_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
     MLP_FIELD_NUMBER: _ClassVar[int]
@@ -791,6 +794,7 @@ class TaskTower(_message.Message):
     tower_name: str
     label_name: str
     metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
+    train_metrics: _containers.RepeatedCompositeFieldContainer[TrainMetricConfig]
     losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
     num_class: int
     mlp: MLP
@@ -808,13 +812,14 @@ class TaskTower(_message.Message):
     list_net_loss: ListNetLoss
     rank_net_loss: RankNetLoss
     rcr_loss: RegressionCompatibleRankingLoss
-    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ..., list_net_loss: _Optional[_Union[ListNetLoss, _Mapping]] = ..., rank_net_loss: _Optional[_Union[RankNetLoss, _Mapping]] = ..., rcr_loss: _Optional[_Union[RegressionCompatibleRankingLoss, _Mapping]] = ...) -> None: ...
+    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ..., list_net_loss: _Optional[_Union[ListNetLoss, _Mapping]] = ..., rank_net_loss: _Optional[_Union[RankNetLoss, _Mapping]] = ..., rcr_loss: _Optional[_Union[RegressionCompatibleRankingLoss, _Mapping]] = ...) -> None: ...
 
 class BayesTaskTower(_message.Message):
-    __slots__ = ("tower_name", "label_name", "metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "relation_tower_names", "relation_mlp", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
+    __slots__ = ("tower_name", "label_name", "metrics", "train_metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "relation_tower_names", "relation_mlp", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss")
     TOWER_NAME_FIELD_NUMBER: _ClassVar[int]
     LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_METRICS_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
     MLP_FIELD_NUMBER: _ClassVar[int]
@@ -837,6 +842,7 @@ class BayesTaskTower(_message.Message):
     tower_name: str
     label_name: str
     metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
+    train_metrics: _containers.RepeatedCompositeFieldContainer[TrainMetricConfig]
     losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
     num_class: int
     mlp: MLP
@@ -856,7 +862,7 @@ class BayesTaskTower(_message.Message):
     list_net_loss: ListNetLoss
     rank_net_loss: RankNetLoss
     rcr_loss: RegressionCompatibleRankingLoss
-    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., relation_tower_names: _Optional[_Iterable[str]] = ..., relation_mlp: _Optional[_Union[MLP, _Mapping]] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ..., list_net_loss: _Optional[_Union[ListNetLoss, _Mapping]] = ..., rank_net_loss: _Optional[_Union[RankNetLoss, _Mapping]] = ..., rcr_loss: _Optional[_Union[RegressionCompatibleRankingLoss, _Mapping]] = ...) -> None: ...
+    def __init__(self, tower_name: _Optional[str] = ..., label_name: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., mlp: _Optional[_Union[MLP, _Mapping]] = ..., weight: _Optional[float] = ..., sample_weight_name: _Optional[str] = ..., task_space_indicator_label: _Optional[str] = ..., in_task_space_weight: _Optional[float] = ..., out_task_space_weight: _Optional[float] = ..., pareto_min_loss_weight: _Optional[float] = ..., relation_tower_names: _Optional[_Iterable[str]] = ..., relation_mlp: _Optional[_Union[MLP, _Mapping]] = ..., binary_cross_entropy: _Optional[_Union[BinaryCrossEntropy, _Mapping]] = ..., softmax_cross_entropy: _Optional[_Union[SoftmaxCrossEntropy, _Mapping]] = ..., l2_loss: _Optional[_Union[L2Loss, _Mapping]] = ..., jrc_loss: _Optional[_Union[JRCLoss, _Mapping]] = ..., binary_focal_loss: _Optional[_Union[BinaryFocalLoss, _Mapping]] = ..., list_net_loss: _Optional[_Union[ListNetLoss, _Mapping]] = ..., rank_net_loss: _Optional[_Union[RankNetLoss, _Mapping]] = ..., rcr_loss: _Optional[_Union[RegressionCompatibleRankingLoss, _Mapping]] = ...) -> None: ...
 
 class LossConfig(_message.Message):
     __slots__ = ("binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss", "weight")
@@ -945,12 +951,56 @@ class BinaryFocalLoss(_message.Message):
     def __init__(self, gamma: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class MetricConfig(_message.Message):
-    __slots__ = ("auc", "grouped_auc")
+    __slots__ = ("auc", "multiclass_auc", "recall_at_k", "mean_absolute_error", "mean_squared_error", "accuracy", "grouped_auc", "xauc", "grouped_xauc", "normalized_entropy", "calibration_error", "field_calibration_error", "ndcg", "mrr")
     AUC_FIELD_NUMBER: _ClassVar[int]
+    MULTICLASS_AUC_FIELD_NUMBER: _ClassVar[int]
+    RECALL_AT_K_FIELD_NUMBER: _ClassVar[int]
+    MEAN_ABSOLUTE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    MEAN_SQUARED_ERROR_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
     GROUPED_AUC_FIELD_NUMBER: _ClassVar[int]
+    XAUC_FIELD_NUMBER: _ClassVar[int]
+    GROUPED_XAUC_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZED_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    FIELD_CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    NDCG_FIELD_NUMBER: _ClassVar[int]
+    MRR_FIELD_NUMBER: _ClassVar[int]
     auc: AUC
+    multiclass_auc: MulticlassAUC
+    recall_at_k: RecallAtK
+    mean_absolute_error: MeanAbsoluteError
+    mean_squared_error: MeanSquaredError
+    accuracy: Accuracy
     grouped_auc: GroupedAUC
-    def __init__(self, auc: _Optional[_Union[AUC, _Mapping]] = ..., grouped_auc: _Optional[_Union[GroupedAUC, _Mapping]] = ...) -> None: ...
+    xauc: XAUC
+    grouped_xauc: GroupedXAUC
+    normalized_entropy: NormalizedEntropy
+    calibration_error: CalibrationError
+    field_calibration_error: FieldCalibrationError
+    ndcg: NDCG
+    mrr: MRR
+    def __init__(self, auc: _Optional[_Union[AUC, _Mapping]] = ..., multiclass_auc: _Optional[_Union[MulticlassAUC, _Mapping]] = ..., recall_at_k: _Optional[_Union[RecallAtK, _Mapping]] = ..., mean_absolute_error: _Optional[_Union[MeanAbsoluteError, _Mapping]] = ..., mean_squared_error: _Optional[_Union[MeanSquaredError, _Mapping]] = ..., accuracy: _Optional[_Union[Accuracy, _Mapping]] = ..., grouped_auc: _Optional[_Union[GroupedAUC, _Mapping]] = ..., xauc: _Optional[_Union[XAUC, _Mapping]] = ..., grouped_xauc: _Optional[_Union[GroupedXAUC, _Mapping]] = ..., normalized_entropy: _Optional[_Union[NormalizedEntropy, _Mapping]] = ..., calibration_error: _Optional[_Union[CalibrationError, _Mapping]] = ..., field_calibration_error: _Optional[_Union[FieldCalibrationError, _Mapping]] = ..., ndcg: _Optional[_Union[NDCG, _Mapping]] = ..., mrr: _Optional[_Union[MRR, _Mapping]] = ...) -> None: ...
+
+class TrainMetricConfig(_message.Message):
+    __slots__ = ("auc", "recall_at_k", "mean_absolute_error", "mean_squared_error", "accuracy", "xauc", "decay_rate", "decay_step")
+    AUC_FIELD_NUMBER: _ClassVar[int]
+    RECALL_AT_K_FIELD_NUMBER: _ClassVar[int]
+    MEAN_ABSOLUTE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    MEAN_SQUARED_ERROR_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    XAUC_FIELD_NUMBER: _ClassVar[int]
+    DECAY_RATE_FIELD_NUMBER: _ClassVar[int]
+    DECAY_STEP_FIELD_NUMBER: _ClassVar[int]
+    auc: AUC
+    recall_at_k: RecallAtK
+    mean_absolute_error: MeanAbsoluteError
+    mean_squared_error: MeanSquaredError
+    accuracy: Accuracy
+    xauc: XAUC
+    decay_rate: float
+    decay_step: int
+    def __init__(self, auc: _Optional[_Union[AUC, _Mapping]] = ..., recall_at_k: _Optional[_Union[RecallAtK, _Mapping]] = ..., mean_absolute_error: _Optional[_Union[MeanAbsoluteError, _Mapping]] = ..., mean_squared_error: _Optional[_Union[MeanSquaredError, _Mapping]] = ..., accuracy: _Optional[_Union[Accuracy, _Mapping]] = ..., xauc: _Optional[_Union[XAUC, _Mapping]] = ..., decay_rate: _Optional[float] = ..., decay_step: _Optional[int] = ...) -> None: ...
 
 class AUC(_message.Message):
     __slots__ = ("thresholds",)
@@ -958,8 +1008,86 @@ class AUC(_message.Message):
     thresholds: int
     def __init__(self, thresholds: _Optional[int] = ...) -> None: ...
 
+class MulticlassAUC(_message.Message):
+    __slots__ = ("thresholds", "average")
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_FIELD_NUMBER: _ClassVar[int]
+    thresholds: int
+    average: str
+    def __init__(self, thresholds: _Optional[int] = ..., average: _Optional[str] = ...) -> None: ...
+
+class RecallAtK(_message.Message):
+    __slots__ = ("top_k",)
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    top_k: int
+    def __init__(self, top_k: _Optional[int] = ...) -> None: ...
+
+class MeanAbsoluteError(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MeanSquaredError(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Accuracy(_message.Message):
+    __slots__ = ("threshold", "top_k")
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    threshold: float
+    top_k: int
+    def __init__(self, threshold: _Optional[float] = ..., top_k: _Optional[int] = ...) -> None: ...
+
 class GroupedAUC(_message.Message):
     __slots__ = ("grouping_key",)
     GROUPING_KEY_FIELD_NUMBER: _ClassVar[int]
     grouping_key: str
     def __init__(self, grouping_key: _Optional[str] = ...) -> None: ...
+
+class XAUC(_message.Message):
+    __slots__ = ("sample_ratio", "max_pairs", "in_batch")
+    SAMPLE_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MAX_PAIRS_FIELD_NUMBER: _ClassVar[int]
+    IN_BATCH_FIELD_NUMBER: _ClassVar[int]
+    sample_ratio: float
+    max_pairs: int
+    in_batch: bool
+    def __init__(self, sample_ratio: _Optional[float] = ..., max_pairs: _Optional[int] = ..., in_batch: bool = ...) -> None: ...
+
+class GroupedXAUC(_message.Message):
+    __slots__ = ("grouping_key", "max_pairs_per_group")
+    GROUPING_KEY_FIELD_NUMBER: _ClassVar[int]
+    MAX_PAIRS_PER_GROUP_FIELD_NUMBER: _ClassVar[int]
+    grouping_key: str
+    max_pairs_per_group: int
+    def __init__(self, grouping_key: _Optional[str] = ..., max_pairs_per_group: _Optional[int] = ...) -> None: ...
+
+class NormalizedEntropy(_message.Message):
+    __slots__ = ("eta",)
+    ETA_FIELD_NUMBER: _ClassVar[int]
+    eta: float
+    def __init__(self, eta: _Optional[float] = ...) -> None: ...
+
+class CalibrationError(_message.Message):
+    __slots__ = ("num_bins",)
+    NUM_BINS_FIELD_NUMBER: _ClassVar[int]
+    num_bins: int
+    def __init__(self, num_bins: _Optional[int] = ...) -> None: ...
+
+class FieldCalibrationError(_message.Message):
+    __slots__ = ("field_name", "epsilon")
+    FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    field_name: str
+    epsilon: float
+    def __init__(self, field_name: _Optional[str] = ..., epsilon: _Optional[float] = ...) -> None: ...
+
+class NDCG(_message.Message):
+    __slots__ = ("top_k",)
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    top_k: int
+    def __init__(self, top_k: _Optional[int] = ...) -> None: ...
+
+class MRR(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
