@@ -194,13 +194,7 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
     """
     types = {column.name: column.type for column in dataset.schema}
     where = dataset.path
-    for feature in used_features(config):
-        allowed = _NUMBERS
-        if isinstance(feature, IdFeature):
-            allowed = (*_INTEGERS, "string") if isinstance(feature.coding, Hashed) else _INTEGERS
-        _check_column(
-            types, feature.column, f"feature `{feature.name}`", allowed, where, lists=True
-        )
+    check_features(config, types, where)
     for task in parse_tasks(config):
         _check_sessions(task, dataset, types)
         _check_column(types, task.label, f"label of task `{task.name}`", _NUMBERS, where)
@@ -209,6 +203,17 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
             _check_column(types, name, f"task `{task.name}`", _NUMBERS, where)
         for name in task.grouping_keys:
             _check_column(types, name, f"metrics of task `{task.name}`", _KEYS, where)
+
+
+def check_features(config: EasyRecConfig, types: dict[str, str], where: str) -> None:
+    """Hold the features of a config against columns and their Spark types. Raises ConfigError."""
+    for feature in used_features(config):
+        allowed = _NUMBERS
+        if isinstance(feature, IdFeature):
+            allowed = (*_INTEGERS, "string") if isinstance(feature.coding, Hashed) else _INTEGERS
+        _check_column(
+            types, feature.column, f"feature `{feature.name}`", allowed, where, lists=True
+        )
 
 
 def _check_column(

@@ -1,12 +1,17 @@
 """Evaluation: the metrics of each task over a whole session dataset."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from trainer.batch import SessionBatch
+from trainer.encode import ColumnSpec
+from trainer.features import used_features
+from trainer.loader import SessionLoader
 from trainer.metrics import (
     BinaryMetrics,
     MulticlassMetrics,
@@ -17,6 +22,7 @@ from trainer.metrics import (
 from trainer.metrics.requests import parse_requests
 from trainer.objective import LossMeter
 from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.reader import SessionDataset
 from trainer.tasks import Task
 
 
@@ -65,6 +71,34 @@ def evaluate(
     binary = {name: each for name, each in metrics.items() if isinstance(each, BinaryMetrics)}
     tables = {name: each.reliability(ranks).tolist() for name, each in binary.items()}
     return Evaluation(result, tables)
+
+
+def evaluate_dataset(
+    config: EasyRecConfig,
+    dataset: SessionDataset,
+    model: nn.Module,
+    tasks: list[Task],
+    device: torch.device,
+) -> Evaluation:
+    """The metrics of a model on a dataset, or on as many global batches of it as the config says.
+
+    Ranks share out the reading: batches are read in shuffled order, which metrics of all rows do
+    not depend on. Some global batches alone are those of the stored order.
+    """
+    data, limit = config.data_config, config.eval_config.num_steps or None
+    world_size = dist.get_world_size()
+    loader = SessionLoader(
+        dataset,
+        ColumnSpec(tuple(used_features(config)), tuple(tasks)),
+        batch_size=data.eval_batch_size or data.batch_size,
+        rank=dist.get_rank(),
+        world_size=world_size,
+        shuffle=world_size > 1 and limit is None,
+        num_workers=data.num_workers,
+        pin_memory=data.pin_memory and device.type == "cuda",
+    )
+    batches = itertools.islice(loader.batches(), limit)
+    return evaluate(model, batches, tasks, device, dataset.session_columns)
 
 
 def evaluates_averages(config: EasyRecConfig) -> bool:

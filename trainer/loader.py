@@ -17,10 +17,10 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from trainer.background import in_background
-from trainer.batch import SessionBatch
+from trainer.batch import Cursor, SessionBatch
 from trainer.encode import ColumnSpec, Rows, encode_rows
 from trainer.memory import keep_freed_memory
-from trainer.plan import EpochPlan, Place
+from trainer.plan import EpochPlan, Int64Array, Place
 from trainer.reader import SessionDataset
 from trainer.window import Part, Share, WindowReader
 
@@ -123,19 +123,38 @@ class SessionLoader:
 
     def _to_batch(self, share: Share, parts: list[Part]) -> SessionBatch:
         rows = Rows.concat([piece for part in parts for piece in part.rows] or [self._empty])
-        lengths = np.concatenate([part.num_rows for part in parts])
-        columns: dict[str, dict[str, Tensor]] = {"labels": {}, "weights": {}, "groups": {}}
-        for (kind, name), values in zip(self.spec.column_keys, rows.columns, strict=True):
-            columns[kind][name] = torch.from_numpy(values)
-        return SessionBatch(
-            ids=_keyed_jagged(rows),
-            dense=torch.from_numpy(rows.dense),
-            **columns,
-            session_offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
-            sessions=torch.from_numpy(np.concatenate([part.numbers for part in parts])),
+        return to_batch(
+            rows,
+            self.spec,
+            lengths=np.concatenate([part.num_rows for part in parts]),
+            sessions=np.concatenate([part.numbers for part in parts]),
             global_rows=share.global_rows,
             cursor=share.cursor,
         )
+
+
+def to_batch(
+    rows: Rows,
+    spec: ColumnSpec,
+    *,
+    lengths: Int64Array,
+    sessions: Int64Array,
+    global_rows: int,
+    cursor: Cursor,
+) -> SessionBatch:
+    """Encoded rows as a batch of sessions of those lengths and numbers, int64 [S] each."""
+    columns: dict[str, dict[str, Tensor]] = {"labels": {}, "weights": {}, "groups": {}}
+    for (kind, name), values in zip(spec.column_keys, rows.columns, strict=True):
+        columns[kind][name] = torch.from_numpy(values)
+    return SessionBatch(
+        ids=_keyed_jagged(rows),
+        dense=torch.from_numpy(rows.dense),
+        **columns,
+        session_offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+        sessions=torch.from_numpy(sessions),
+        global_rows=global_rows,
+        cursor=cursor,
+    )
 
 
 def _keyed_jagged(rows: Rows) -> KeyedJaggedTensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from losses import JRCLoss, jrc_losses
 from trainer.batch import SessionBatch
 from trainer.collectives import all_reduce_sum, world_size
-from trainer.models import ClickModel
+from trainer.models import ClickModel, ModelOutput
 from trainer.pareto import ParetoObjective
 from trainer.precision import autocast
 from trainer.protos.pipeline_pb2 import LossConfig, ModelConfig
@@ -61,8 +61,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: SessionBatch) -> tuple[Tensor, Outputs]:
         """The loss of the batch and its parts, detached."""
-        with autocast(batch.dense.device, self.dtype):
-            output = self.model(batch)
+        output = self._model_output(batch)
         named, per_task = self._task_losses(output.logits, batch)
         weights = None
         if self.pareto is not None and self.training:
@@ -75,6 +74,14 @@ class Objective(nn.Module):
             for task in self.tasks
         }
         return loss, Outputs(named, predictions, weights)
+
+    def predict(self, batch: SessionBatch) -> dict[str, Tensor]:
+        """The logits [B, num_class] of each task, float32; labels are not needed."""
+        return {name: logits.float() for name, logits in self._model_output(batch).logits.items()}
+
+    def _model_output(self, batch: SessionBatch) -> ModelOutput:
+        with autocast(batch.dense.device, self.dtype):
+            return self.model(batch)
 
     def _task_losses(
         self, logits: dict[str, Tensor], batch: SessionBatch

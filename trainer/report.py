@@ -67,7 +67,7 @@ def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: flo
         "reliability": evaluation.reliability if evaluation else {},
         "history": [asdict(entry) for entry in trainer.history],
     }
-    write_file(folder / "report.json", json.dumps(_without_nan(content), indent=2))
+    write_file(folder / "report.json", json.dumps(without_nan(content), indent=2))
     facts = (
         f"{content['train_rows']:,} training rows, {content['train_sessions']:,} sessions, "
         f"{trainer.state.global_step:,} steps on {trainer.world_size} ranks "
@@ -95,12 +95,12 @@ def write_file(path: Path, text: str) -> Path:
     return unfinished.replace(path)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """The same structure with None for NaN, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

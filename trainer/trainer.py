@@ -3,7 +3,6 @@
 config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics, report
 """
 
-import itertools
 import math
 import time
 from contextlib import nullcontext
@@ -27,7 +26,7 @@ from trainer.checkpoint import (
 from trainer.checks import check_config, check_data, check_paths
 from trainer.config import ConfigError
 from trainer.encode import ColumnSpec
-from trainer.evaluate import Evaluation, evaluate, evaluates_averages
+from trainer.evaluate import Evaluation, evaluate_dataset, evaluates_averages
 from trainer.features import used_features
 from trainer.loader import SessionLoader
 from trainer.metrics.training import TrainMetrics
@@ -107,7 +106,7 @@ class Trainer:
         if checkpoint is not None:
             load_checkpoint(checkpoint, self.model, self.optimizer)
             self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
-        self.loader = self._loader(self.train_data, self.state)
+        self.loader = self._loader()
         self._describe()
 
         # What one sees.
@@ -122,30 +121,22 @@ class Trainer:
         check_data(self.config, dataset)
         return dataset
 
-    def _loader(self, dataset: SessionDataset, state: TrainState | None) -> SessionLoader:
-        """The loader of the training data (with its state) or of evaluation data (without)."""
-        data = self.config.data_config
-        eval_batch_size = data.eval_batch_size or data.batch_size
+    def _loader(self) -> SessionLoader:
+        """The loader of the training data, by the state of training."""
+        data, state = self.config.data_config, self.state
         return SessionLoader(
-            dataset,
+            self.train_data,
             self.spec,
-            batch_size=state.batch_size if state else eval_batch_size,
+            batch_size=state.batch_size,
             rank=self.rank,
             world_size=self.world_size,
-            num_lanes=state.num_lanes if state else self.world_size,
-            shuffle=state.shuffle if state else self._spread_evaluation(),
-            seed=state.seed if state else 0,
-            drop_remainder=state.drop_remainder if state else False,
+            num_lanes=state.num_lanes,
+            shuffle=state.shuffle,
+            seed=state.seed,
+            drop_remainder=state.drop_remainder,
             num_workers=data.num_workers,
             pin_memory=data.pin_memory and self.device.type == "cuda",
         )
-
-    def _spread_evaluation(self) -> bool:
-        """Whether evaluation reads in shuffled order, in which ranks share out the reading.
-
-        Metrics of all rows do not depend on it. Some global batches of the stored order do.
-        """
-        return self.world_size > 1 and not self.config.eval_config.num_steps
 
     def _describe(self) -> None:
         data, state = self.train_data, self.state
@@ -260,12 +251,10 @@ class Trainer:
         """Exact metrics on the evaluation data; None without any."""
         if self.eval_data is None:
             return None
-        loader = self._loader(self.eval_data, None)
-        limit = self.config.eval_config.num_steps or None
-        batches = itertools.islice(loader.batches(), limit)
-        sessions = self.eval_data.session_columns
         with self.optimizer.averaged() if evaluates_averages(self.config) else nullcontext():
-            evaluation = evaluate(self.model, batches, self.tasks, self.device, sessions)
+            evaluation = evaluate_dataset(
+                self.config, self.eval_data, self.model, self.tasks, self.device
+            )
         if self.writer:
             for task, metrics in evaluation.metrics.items():
                 for name, value in metrics.items():
