@@ -45,6 +45,10 @@ class Storage:
             raise FileNotFoundError(f"{self.url}/{name}")
         return sizes[base]
 
+    def files(self) -> list[str]:
+        """Names of the files right in the folder, sorted; none where there is no folder."""
+        return sorted(self._listed(""))
+
     def read_bytes(self, name: str) -> bytes:
         """What a file holds. Raises OSError."""
         with self.open(name) as file:

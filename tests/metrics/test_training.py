@@ -1,6 +1,7 @@
 """train_metrics: decayed sums of the last steps."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def steps(num_steps: int, rows: int, seed: int):
 
 
 def add(of: DecayedMetric, score, label, session) -> None:
-    of.update(torch.from_numpy(score), torch.from_numpy(label), Batch(session))
+    batch: Any = Batch(session)
+    of.update(torch.from_numpy(score), torch.from_numpy(label), batch)
 
 
 def test_auc_of_the_first_steps_is_that_of_their_rows():
@@ -55,11 +57,11 @@ def test_auc_of_the_first_steps_is_that_of_their_rows():
 def test_errors_decay_every_decay_step(text):
     error = metric(f"{text} decay_rate: 0.75 decay_step: 2")
     square = "squared" in text
-    expected = None
+    expected, recent = None, np.empty(0)
     for number, (score, label, session) in enumerate(steps(5, 40, 1), start=1):
         add(error, score, label, session)
         gaps = np.abs(score - label) ** (2 if square else 1)
-        recent = gaps if number % 2 else np.concatenate([recent, gaps])  # noqa: F821
+        recent = gaps if number % 2 else np.concatenate([recent, gaps])
         if number % 2 == 0:
             new = recent.mean()
             expected = new if expected is None else 0.75 * expected + 0.25 * new

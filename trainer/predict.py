@@ -1,0 +1,212 @@
+"""Prediction: the scores of a checkpoint for the rows of Parquet files, by all ranks.
+
+    parts of the input -> each rank its parts, batch by batch -> a file per part -> one rename
+
+B rows of a batch, C classes, R ranks.
+"""
+
+import hashlib
+import math
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.background import in_background
+from trainer.batch import Cursor, SessionBatch
+from trainer.checkpoint import STATE_FILE
+from trainer.checks import check_features
+from trainer.config import ConfigError, did_you_mean, task_towers
+from trainer.encode import ColumnSpec, DataError, encode_rows
+from trainer.evaluate import evaluates_averages
+from trainer.features import used_features
+from trainer.loader import to_batch
+from trainer.plan import Place
+from trainer.predict_input import InputPart, PredictInput
+from trainer.predict_output import PartWriter, PredictOutput
+from trainer.restore import Run, restore
+from trainer.tasks import Task, parse_tasks
+
+ALL_COLUMNS = "ALL_COLUMNS"
+BATCHES_AHEAD = 4
+_CURSOR = Cursor(epoch=0, place=Place(), next_place=Place(), is_last=False)
+
+
+class Predictor:
+    """Scores the rows of an input with the ranks of the default process group.
+
+    Args:
+        run: config and checkpoint.
+        reserved: columns of the input to keep; ALL_COLUMNS alone keeps all of them.
+        chosen: scores to write; empty for all. See `score_columns` for their names.
+        batch_size: rows of a rank's batch; 0 for the config's.
+
+    Raises:
+        ConfigError: the input has not the columns that are needed, or the names are wrong.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        source: PredictInput,
+        reserved: list[str],
+        chosen: list[str],
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        config = run.config
+        data = config.data_config
+        self.run, self.source, self.device = run, source, device
+        self.batch_size = batch_size or data.eval_batch_size or data.batch_size
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.tasks = parse_tasks(config)
+        self.suffix = {t.name: f"_{t.name}" if task_towers(config) else "" for t in self.tasks}
+        self.spec = ColumnSpec(tuple(used_features(config)), ())
+        names = source.schema.names
+        self.reserved = names if reserved == [ALL_COLUMNS] else reserved
+        _check_known("reserved_columns", self.reserved, names)
+        known = [
+            name for task in self.tasks for name in score_columns(task, self.suffix[task.name])
+        ]
+        self.chosen = chosen or known
+        _check_known("output_columns", self.chosen, known)
+        twice = set(self.reserved) & set(self.chosen)
+        if twice:
+            raise ConfigError(
+                f"columns must be unique, but both the input and the scores have: "
+                f"{', '.join(sorted(twice))}; leave them out of --reserved_columns"
+            )
+        where = source.files[0].split(" ")[0]
+        check_features(config, source.spark_types, where)
+
+    def job(self) -> dict[str, Any]:
+        """What the output depends on."""
+        state = (self.run.checkpoint / STATE_FILE).read_bytes()
+        return {
+            "checkpoint": str(self.run.checkpoint.absolute()),
+            "checkpoint_sha256": hashlib.sha256(state).hexdigest(),
+            "files": self.source.files,
+            "reserved_columns": self.reserved,
+            "output_columns": self.chosen,
+        }
+
+    @torch.no_grad()
+    def predict(self, output: PredictOutput) -> int:
+        """Score and write every part that is not there yet; returns the rows scored.
+
+        Every rank makes as many forward passes as the one with most rows: tables lie on all ranks.
+        """
+        averages = evaluates_averages(self.run.config)
+        model, averaged = restore(self.run, self.tasks, self.device, averages=averages)
+        todo = [part for part in self.source.parts if not output.has(part.output_name)]
+        todo.sort(key=lambda part: -part.num_rows)  # so that parts of one round are about as long
+        dist.barrier()  # all have looked before any writes
+        with averaged:
+            for first in range(0, len(todo), self.world_size):
+                together = todo[first : first + self.world_size]
+                steps = max(math.ceil(part.num_rows / self.batch_size) for part in together)
+                mine = together[self.rank] if self.rank < len(together) else None
+                self._predict_part(model, mine, steps, output)
+        return sum(part.num_rows for part in todo)
+
+    def _predict_part(
+        self, model: Any, part: InputPart | None, steps: int, output: PredictOutput
+    ) -> None:
+        """This rank's part, or none, in so many forward passes."""
+        writer = PartWriter(output, part.output_name) if part else None
+        batches = in_background(self._batches(part, steps), BATCHES_AHEAD, "predict-batches")
+        row = 0
+        for kept, batch in batches:
+            logits = model.module.predict(batch.to(self.device, non_blocking=True))
+            if writer is None or part is None or not kept.num_rows:
+                continue
+            scores: dict[str, pa.Array] = {}
+            for task in self.tasks:
+                of_task = logits[task.name].cpu()
+                _check_finite(of_task, task, part, row)
+                scores |= task_scores(task, of_task, self.suffix[task.name])
+            for name in self.chosen:
+                kept = kept.append_column(name, scores[name])
+            writer.write(kept)
+            row += kept.num_rows
+        if writer:
+            writer.close()
+
+    def _batches(
+        self, part: InputPart | None, steps: int
+    ) -> Generator[tuple[pa.Table, SessionBatch], None, None]:
+        """Kept columns and batch of each step; without rows once the part is at its end."""
+        columns = list(dict.fromkeys(self.spec.columns + self.reserved))
+        empty = self.source.schema.empty_table().select(columns)
+        tables: Iterator[pa.Table] = part.read(columns, self.batch_size) if part else iter(())
+        for _ in range(steps):
+            table = next(tables, empty)
+            yield table.select(self.reserved), self._to_batch(table)
+
+    def _to_batch(self, table: pa.Table) -> SessionBatch:
+        """Rows as a batch; each is a session of its own, as scores are of single rows."""
+        rows = encode_rows(table, self.spec)
+        count = rows.num_rows
+        ones, numbers = np.ones(count, dtype=np.int64), np.arange(count)
+        return to_batch(
+            rows, self.spec, lengths=ones, sessions=numbers, global_rows=count, cursor=_CURSOR
+        )
+
+
+def score_columns(task: Task, suffix: str) -> list[str]:
+    """TorchEasyRec's names of a task's scores; of a multi-task model with `_TASK` behind them.
+
+    logits, probs   float, or a list of one per class where num_class is above 1
+    probs1          the probability of a positive, of two classes
+    y               the number predicted by a regression
+    """
+    if task.is_regression:
+        return [f"y{suffix}"]
+    names = ["logits", "probs"] + (["probs1"] if task.num_class == 2 else [])
+    return [f"{name}{suffix}" for name in names]
+
+
+def task_scores(task: Task, logits: Tensor, suffix: str) -> dict[str, pa.Array]:
+    """Arrays of B rows by the names of `score_columns`, from logits [B, C]."""
+    if task.is_regression:
+        values = [_array(logits)]
+    elif task.num_class == 1:
+        values = [_array(logits), _array(logits.sigmoid())]
+    else:
+        probs = logits.softmax(dim=1)
+        values = [_array(logits), _array(probs)]
+        values += [_array(probs[:, 1:])] if task.num_class == 2 else []
+    return dict(zip(score_columns(task, suffix), values, strict=True))
+
+
+def _array(values: Tensor) -> pa.Array:
+    """float32 [B, C] as lists of C; [B, 1] as numbers."""
+    rows, width = values.shape
+    flat = pa.array(values.reshape(-1).numpy())
+    if width == 1:
+        return flat
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * width, flat)
+
+
+def _check_finite(logits: Tensor, task: Task, part: InputPart, first_row: int) -> None:
+    wrong = (~logits.isfinite()).any(dim=1)
+    if bool(wrong.any()):
+        row = first_row + int(wrong.nonzero()[0])
+        raise DataError(
+            f"scores of task `{task.name}` must be finite, but {int(wrong.sum())} of a batch are "
+            f"not, the first in row {row} after row group {part.first} of {part.file} begins; look "
+            f"for a diverged model or for features out of all bounds"
+        )
+
+
+def _check_known(flag: str, names: list[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{flag}: there is no `{name}`; {did_you_mean(name, known)}"
+                f"There are: {', '.join(known)}"
+            )
