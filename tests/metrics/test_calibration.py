@@ -28,7 +28,7 @@ def looped_ece(prob, label, bins: int) -> float:
     for number in range(bins):
         mine = [i for i, p in enumerate(prob) if min(int(p * bins), bins - 1) == number]
         if mine:
-            gap = abs(np.mean([prob[i] for i in mine]) - np.mean([label[i] for i in mine]))
+            gap = abs(float(np.mean(prob[mine]) - np.mean(label[mine])))
             total += len(mine) / len(prob) * gap
     return total
 

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from trainer.metrics.scores import ScoreCounts
 
 
-def click_rows(num_rows: int, seed: int, dtype=np.float32):
+def click_rows(num_rows: int, seed: int, dtype: type[np.floating] = np.float32):
     rng = np.random.default_rng(seed)
     score = rng.beta(0.5, 4.0, num_rows).astype(dtype)
     return score, rng.random(num_rows) < score
