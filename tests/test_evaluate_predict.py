@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 import trainer.predict
 import trainer.predict_input
-from launch import evaluate, predict
+from launch import compare, evaluate, predict
 from tests.configs import TWO_TASKS, two_task_config
 from tests.datasets import click_table, write_dataset
 from trainer.checkpoint import STATE_FILE, list_checkpoints
@@ -115,7 +115,7 @@ def test_one_class_and_few_rows_evaluate_to_nothing_where_not_defined(folder):
 TWO_RANKS = """
 import sys
 import torch
-from launch import evaluate, predict
+from launch import compare, evaluate, predict
 from launch.train import start_process_group
 import trainer.predict_input
 trainer.predict_input.ROWS_PER_PART = 64
@@ -158,6 +158,24 @@ def test_two_ranks_give_the_metrics_and_scores_of_one(folder):
     assert first["row"] == second["row"]
     for name in ("probs1_ctr", "probs1_cvr"):
         assert second[name].to_numpy() == pytest.approx(first[name].to_numpy(), rel=1e-5)
+
+
+# ------------------------------------------------------------------ compare
+
+
+def test_two_models_are_compared_by_task(folder, capsys):
+    result = folder / "compare.json"
+    models = [folder / "run", folder / "run" / "model.ckpt-6"]
+    flags = ["--eval_input_path", folder / "eval", "--result_filename", result]
+    flags += ["--replicates", 5]
+    compare.compare_runs(compare.parse_args([str(flag) for flag in (*models, *flags)]), CPU)
+    found = json.loads(result.read_text())
+    trained = json.loads((folder / "run" / "report.json").read_text())["metrics"]
+    for task in ("ctr", "cvr"):
+        for name in ("auc", "gauc", "logloss", "pcoc"):
+            assert found[task][name]["a"] == pytest.approx(trained[task][name], rel=1e-5)
+            assert (found[task][name]["low"], found[task][name]["high"]) == (0, 0)
+    assert "95 % interval" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------ predict

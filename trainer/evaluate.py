@@ -3,7 +3,9 @@
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -32,6 +34,16 @@ class Evaluation:
 
     metrics: dict[str, dict[str, float]]
     reliability: dict[str, list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities and labels of a task, and the number of each row's session: [N] each."""
+
+    label_name: str
+    prob: np.ndarray
+    label: np.ndarray
+    session: np.ndarray
 
 
 @torch.no_grad()
@@ -85,20 +97,63 @@ def evaluate_dataset(
     Ranks share out the reading: batches are read in shuffled order, which metrics of all rows do
     not depend on. Some global batches alone are those of the stored order.
     """
-    data, limit = config.data_config, config.eval_config.num_steps or None
-    world_size = dist.get_world_size()
-    loader = SessionLoader(
+    limit = config.eval_config.num_steps or None
+    shuffle = dist.get_world_size() > 1 and limit is None
+    loader = evaluation_loader(config, dataset, tasks, device, shuffle=shuffle)
+    batches = itertools.islice(loader.batches(), limit)
+    return evaluate(model, batches, tasks, device, dataset.session_columns)
+
+
+def evaluation_loader(
+    config: EasyRecConfig,
+    dataset: SessionDataset,
+    tasks: list[Task],
+    device: torch.device,
+    *,
+    shuffle: bool,
+) -> SessionLoader:
+    """This rank's batches of a dataset, each row once."""
+    data = config.data_config
+    return SessionLoader(
         dataset,
         ColumnSpec(tuple(used_features(config)), tuple(tasks)),
         batch_size=data.eval_batch_size or data.batch_size,
         rank=dist.get_rank(),
-        world_size=world_size,
-        shuffle=world_size > 1 and limit is None,
+        world_size=dist.get_world_size(),
+        shuffle=shuffle,
         num_workers=data.num_workers,
         pin_memory=data.pin_memory and device.type == "cuda",
     )
-    batches = itertools.islice(loader.batches(), limit)
-    return evaluate(model, batches, tasks, device, dataset.session_columns)
+
+
+@torch.no_grad()
+def collect_scores(
+    config: EasyRecConfig,
+    dataset: SessionDataset,
+    model: Any,
+    tasks: list[Task],
+    device: torch.device,
+) -> dict[str, Scores]:
+    """The scores of each binary task for all rows: on every rank, sessions in stored order."""
+    binary = [task for task in tasks if task.is_binary]
+    found: list[list[np.ndarray]] = []
+    model.eval()
+    for batch in evaluation_loader(config, dataset, tasks, device, shuffle=False).batches():
+        logits = model.module.predict(batch.to(device, non_blocking=True))
+        columns = [batch.session_of_row().numpy()]
+        for task in binary:
+            columns.append(task.prediction(logits[task.name]).cpu().numpy())
+            columns.append(batch.labels[task.label].numpy())
+        found.append(columns)
+    own = [np.concatenate(column) for column in zip(*found, strict=True)]
+    parts = list(Ranks.of().each(own))
+    session, *columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(session, kind="stable")
+    by_task = zip(binary, columns[::2], columns[1::2], strict=True)
+    return {
+        task.name: Scores(task.label, prob[order], label[order], session[order])
+        for task, prob, label in by_task
+    }
 
 
 def evaluates_averages(config: EasyRecConfig) -> bool:
