@@ -207,8 +207,11 @@ def test_regression_and_three_classes_train_and_report(folder):
     )
     assert done.returncode == 0, done.stderr
     metrics = report(folder, "kinds")["metrics"]
-    assert set(metrics["ctr"]) == {"l2_loss"}
+    assert set(metrics["ctr"]) == {"l2_loss", "mse", "mae", "rows"}
+    assert metrics["ctr"]["mse"] == pytest.approx(metrics["ctr"]["l2_loss"], rel=1e-5)
     assert metrics["cvr"]["softmax_cross_entropy"] < 2.9  # ln 20 = 3.0 without learning
+    assert metrics["cvr"]["logloss"] == pytest.approx(metrics["cvr"]["softmax_cross_entropy"])
+    assert metrics["cvr"]["accuracy"] > 0.05
 
 
 def test_ranks_without_a_session_train_along(folder):
