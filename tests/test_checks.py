@@ -7,8 +7,9 @@ from preprocessing.dataset_format import MANIFEST_NAME, DatasetError
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
 from trainer.checks import check_data
+from trainer.columns import DataError
 from trainer.config import ConfigError
-from trainer.encode import ColumnSpec, DataError, encode_rows
+from trainer.encode import ColumnSpec, encode_rows
 from trainer.features import used_features
 from trainer.reader import SessionDataset
 from trainer.tasks import parse_tasks
@@ -77,8 +78,16 @@ def test_the_unedited_config_fits(dataset):
             r"label of task `ctr`: column `tags` of .* must hold .*, but holds: array<bigint>",
         ),
         (
-            {"feature_configs[2]__id_feature__hash_bucket_size": 0, "BUCKETS": 9},
-            r"feature `city`: column `city` of .* must hold tinyint, .*, but holds: string",
+            {"feature_configs[2]__id_feature__expression": "item:price"},
+            r"feature `city`: column `price` of .* must hold tinyint, .*, but holds: float",
+        ),
+        (
+            {"feature_configs[3]__id_feature__weighted": True},
+            r"feature `tags`: column `tags` of .* must hold string \(id:weight\), .* array<bigint>",
+        ),
+        (
+            {"feature_configs[4]__raw_feature__value_dim": 2},
+            r"feature `price`: column `price` of .* must hold string or lists of value_dim = 2",
         ),
     ],
 )
@@ -89,8 +98,6 @@ def test_columns_that_do_not_fit_are_named(dataset, edits, message):
     if "LABEL" in edits:
         edits[f"{TOWER}__label_name"] = edits.pop("LABEL")
         edits["model_config__dbmtl__task_towers[1]__label_name"] = "click"
-    if "BUCKETS" in edits:
-        edits["feature_configs[2]__id_feature__num_buckets"] = edits.pop("BUCKETS")
     with pytest.raises(ConfigError, match=message):
         check_data(two_task_config(**edits), dataset)
 
@@ -101,9 +108,11 @@ def test_columns_that_do_not_fit_are_named(dataset, edits, message):
         ("click", 2, r"`click` must be 0 or 1 for jrc_loss, but has: 2; correct the data"),
         ("click", -1, r"`click` must be 0 or 1 for jrc_loss, but has: -1"),
         ("click", None, r"label column `click` of .* must have no null, but has 1"),
+        ("user_id", 20, r"`user_id` must be in \[0, 20\), but got: 20; raise num_buckets"),
+        ("item_id", -1, r"`item_id` must be in \[0, 30\), but got: -1"),
     ],
 )
-def test_bad_labels_are_found_in_the_statistics_before_work(
+def test_bad_values_are_found_in_the_statistics_before_work(
     table, tmp_path, column, value, message
 ):
     values = table[column].to_pylist()

@@ -13,14 +13,15 @@ import torch
 from preprocessing.dataset_format import DatasetError
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.encode import ColumnSpec, DataError
+from trainer.columns import DataError
+from trainer.encode import ColumnSpec
 from trainer.features import RawFeature, used_features
 from trainer.loader import SessionLoader
 from trainer.plan import Place
 from trainer.reader import SessionDataset
 from trainer.tasks import parse_tasks
 
-ROW = RawFeature("row", "row", 1, 0.0)
+ROW = RawFeature("row", "row")
 
 
 def spec(*extra: RawFeature) -> ColumnSpec:

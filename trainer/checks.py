@@ -8,9 +8,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trainer.columns import DataError
 from trainer.config import ConfigError, did_you_mean, task_towers
-from trainer.encode import DataError, check_classes
-from trainer.features import Hashed, IdFeature, parse_features, used_features
+from trainer.encode import check_classes
+from trainer.feature_checks import (
+    INTEGERS,
+    NUMBERS,
+    check_features,
+    check_id_ranges,
+    no_column,
+)
+from trainer.features import IdFeature, parse_features, used_features
 from trainer.models import build_model
 from trainer.optimization_checks import check_optimization
 from trainer.protos.pipeline_pb2 import EasyRecConfig
@@ -178,9 +186,7 @@ def _check_relations(config: EasyRecConfig) -> None:
 
 # ------------------------------------------------------------------ against the dataset
 
-_INTEGERS = ("tinyint", "smallint", "int", "bigint")
-_NUMBERS = (*_INTEGERS, "float", "double", "decimal", "boolean")
-_KEYS = (*_INTEGERS, "string", "boolean", "date")
+_KEYS = (*INTEGERS, "string", "boolean", "date")
 
 
 def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
@@ -194,63 +200,37 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
     """
     types = {column.name: column.type for column in dataset.schema}
     where = dataset.path
-    check_features(config, types, where)
+    features = used_features(config)
+    check_features(features, types, where)
+    check_id_ranges(features, types, dataset)
     for task in parse_tasks(config):
         _check_sessions(task, dataset, types)
-        _check_column(types, task.label, f"label of task `{task.name}`", _NUMBERS, where)
+        _check_column(types, task.label, f"label of task `{task.name}`", NUMBERS, where)
         _check_label_range(task, dataset)
         for name in filter(None, (task.sample_weight, task.space_indicator)):
-            _check_column(types, name, f"task `{task.name}`", _NUMBERS, where)
+            _check_column(types, name, f"task `{task.name}`", NUMBERS, where)
         for name in task.grouping_keys:
             _check_column(types, name, f"metrics of task `{task.name}`", _KEYS, where)
 
 
-def check_features(config: EasyRecConfig, types: dict[str, str], where: str) -> None:
-    """Hold the features of a config against columns and their Spark types. Raises ConfigError."""
-    for feature in used_features(config):
-        allowed = _NUMBERS
-        if isinstance(feature, IdFeature):
-            allowed = (*_INTEGERS, "string") if isinstance(feature.coding, Hashed) else _INTEGERS
-        _check_column(
-            types, feature.column, f"feature `{feature.name}`", allowed, where, lists=True
-        )
-
-
 def _check_column(
-    types: dict[str, str],
-    name: str,
-    role: str,
-    allowed: tuple[str, ...],
-    where: str,
-    *,
-    lists: bool = False,
+    types: dict[str, str], name: str, role: str, allowed: tuple[str, ...], where: str
 ) -> None:
     if name not in types:
-        raise _no_column(name, role, types, where)
-    value_type = types[name]
-    if lists and value_type.startswith("array<"):
-        value_type = value_type.removeprefix("array<").removesuffix(">")
-    if value_type.startswith("decimal"):
-        value_type = "decimal"
+        raise no_column(name, role, types, where)
+    value_type = "decimal" if types[name].startswith("decimal") else types[name]
     if value_type not in allowed:
         raise ConfigError(
-            f"{role}: column `{name}` of {where} must hold {', '.join(allowed)}"
-            f"{' or lists of one of them' if lists else ''}, but holds: {types[name]}"
+            f"{role}: column `{name}` of {where} must hold {', '.join(allowed)}, "
+            f"but holds: {types[name]}"
         )
-
-
-def _no_column(name: str, role: str, types: dict[str, str], where: str) -> ConfigError:
-    hint = did_you_mean(name, types)
-    return ConfigError(
-        f"{role}: {where} has no column `{name}`; {hint}Its columns: {', '.join(types)}"
-    )
 
 
 def _check_sessions(task: Task, dataset: SessionDataset, types: dict[str, str]) -> None:
     laid_out_by = dataset.session_columns
     for name in task.session_names:
         if name not in types:
-            raise _no_column(name, f"session_name of task `{task.name}`", types, dataset.path)
+            raise no_column(name, f"session_name of task `{task.name}`", types, dataset.path)
         if (name,) != tuple(laid_out_by):
             raise ConfigError(
                 f"task `{task.name}`: session_name must be the session column of "
@@ -260,7 +240,7 @@ def _check_sessions(task: Task, dataset: SessionDataset, types: dict[str, str]) 
 
 
 def _check_label_range(task: Task, dataset: SessionDataset) -> None:
-    known = dataset.range_of(task.label)
+    (known,) = dataset.ranges_of([task.label])
     if known is None:
         return
     if known.num_nulls:

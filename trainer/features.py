@@ -9,14 +9,15 @@ A feature lies in one part of a SessionBatch, which `Feature.part` names:
     sequence_dense  raw features of a sequence
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from preprocessing.normalizer import Normalizer
 from trainer.config import ConfigError
 from trainer.protos import pipeline_pb2 as pb
-from trainer.vocabulary import read_vocabulary
+from trainer.vocabulary import Vocabulary, read_vocabulary
 
 Part = Literal["ids", "weighted_ids", "sequences", "dense", "sequence_dense"]
 
@@ -47,14 +48,6 @@ class Hashed:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """The id of each known value, as text, and of all others."""
-
-    ids: Mapping[str, int]
-    other_id: int
-
-
-@dataclass(frozen=True)
 class Boundaries:
     """The id is how many limits (rising, float32) are not above the normalized number."""
 
@@ -79,7 +72,7 @@ class IdFeature:
         sequence: None for a feature that is pooled.
         default_values: texts in place of no value; empty for none.
         separator: between the values of a row (of an item in a sequence), where they are text.
-        max_values: a row keeps its first ones; 0 is no limit. 1 in a sequence: an item's.
+        max_values: a row (an item in a sequence) keeps its first ones; 0 is no limit.
         init_fn: as the config writes it; empty for uniform values.
         constraints: on the table's sharding.
     """
@@ -206,14 +199,10 @@ class _Entry:
         for name in (self.name, self.message.embedding_name):
             if "." in name:  # it becomes part of a parameter's name
                 raise ConfigError(f"feature and embedding names must have no dot, but got: {name}")
-        if self.sequence is None and self.message.HasField("sequence_length"):
-            raise self.error(
-                "sequence_length takes effect in sequence_id_feature and sequence_raw_feature "
-                "alone; remove it"
-            )
-        if self.kind.endswith("raw_feature") and not self.message.boundaries:
-            return self._raw()
-        return self._id()
+        self._check_unused()
+        if not self._separator() or (self.sequence is not None and not self.sequence.delimiter):
+            raise self.error("separators and sequence_delim must have a character, but are empty")
+        return self._raw() if self._is_number() else self._id()
 
     @property
     def name(self) -> str:
@@ -231,6 +220,26 @@ class _Entry:
         if not self.kind.startswith("sequence_"):
             return None
         return Sequence(self.name, self.message.sequence_length, self.message.sequence_delim)
+
+    def _check_unused(self) -> None:
+        """What is set must have an effect."""
+        message = self.message
+        if self.sequence is None and message.HasField("sequence_length"):
+            raise self.error(
+                "sequence_length takes effect in sequence_id_feature and sequence_raw_feature "
+                "alone; remove it"
+            )
+        if self._is_number():
+            for name in ("embedding_name", "embedding_constraints", "init_fn"):
+                if message.HasField(name):
+                    raise self.error(f"{name} takes effect with boundaries alone; remove it")
+        elif self.kind.endswith("id_feature"):
+            words = message.vocab_list or message.vocab_dict or message.vocab_file
+            if message.HasField("default_bucketize_value") and not words:
+                raise self.error("default_bucketize_value takes effect with a vocabulary alone")
+
+    def _is_number(self) -> bool:
+        return self.kind.endswith("raw_feature") and not self.message.boundaries
 
     def error(self, reason: str) -> ConfigError:
         return ConfigError(f"{self.kind} `{self.name}`: {reason}")
@@ -252,12 +261,14 @@ class _Entry:
         return self._prefixed(column)
 
     def _normalizer(self) -> Normalizer | None:
-        if not self.message.normalizer or self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE):
+        if not self.message.normalizer:
             return None
         try:
-            return Normalizer.parse(self.message.normalizer)
+            normalizer = Normalizer.parse(self.message.normalizer)
         except ValueError as error:
             raise self.error(str(error)) from None
+        is_done = self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE)
+        return None if is_done else normalizer
 
     def _separator(self) -> str:
         return self.data.fg_encoded_multival_sep if self.is_encoded else self.message.separator
@@ -266,7 +277,7 @@ class _Entry:
         """As text."""
         message, separator = self.message, self._separator()
         text = message.fg_encoded_default_value if self.is_encoded else message.default_value
-        if self.is_encoded and not text and self.kind == "raw_feature" and self.group is None:
+        if self.is_encoded and not text and self.sequence is None and self._is_number():
             text, separator = message.default_value, message.separator
         if not self.is_encoded and not text and self.sequence is not None:
             text = "0"
@@ -279,6 +290,8 @@ class _Entry:
         texts = self._default_values() or (() if self.sequence is not None else ("0",))
         try:
             numbers = tuple(map(float, texts))
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError
         except ValueError:
             text = self._separator().join(texts)
             raise self.error(f"default_value must be a number, but got: `{text}`") from None
@@ -334,12 +347,12 @@ class _Entry:
             return 0 if is_raw else dim
         if self.message.HasField("value_dim") and dim != 1:
             raise self.error(f"value_dim must be 1 in a sequence of ids, but got: {dim}")
-        return 1
+        return 0 if self.is_encoded else 1
 
     def _boundaries(self) -> tuple[Boundaries, int]:
         limits = tuple(self.message.boundaries)
-        if list(limits) != sorted(set(limits)):
-            raise self.error("boundaries must rise, and differ as float32")
+        if list(limits) != sorted(set(limits)) or not all(map(math.isfinite, limits)):
+            raise self.error("boundaries must be finite numbers that rise, and differ as float32")
         return Boundaries(limits, self._normalizer()), len(limits) + 1
 
     def _id_coding(self) -> tuple[Coding, int]:
@@ -364,10 +377,10 @@ class _Entry:
             return Hashed(), message.hash_bucket_size
         try:
             default = message.default_value or ("0" if self.sequence is not None else "")
-            ids, other_id, size = read_vocabulary(message, default)
+            vocabulary = read_vocabulary(message, default)
         except ValueError as error:
             raise self.error(str(error)) from None
-        return Vocabulary(ids, other_id), size
+        return vocabulary, vocabulary.size
 
 
 def _check_shared_tables(features: list[Feature]) -> None:

@@ -10,18 +10,19 @@ import os
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchrec import KeyedJaggedTensor
 
 from trainer.background import in_background
 from trainer.batch import Cursor, SessionBatch
-from trainer.encode import ColumnSpec, Rows, encode_rows
+from trainer.collate import collate_features
+from trainer.encode import ColumnSpec, encode_rows
 from trainer.memory import keep_freed_memory
 from trainer.plan import EpochPlan, Int64Array, Place
 from trainer.reader import SessionDataset
+from trainer.rows import Rows
 from trainer.window import Part, Share, WindowReader
 
 BATCHES_AHEAD = 4
@@ -143,31 +144,14 @@ def to_batch(
     cursor: Cursor,
 ) -> SessionBatch:
     """Encoded rows as a batch of sessions of those lengths and numbers, int64 [S] each."""
-    columns: dict[str, dict[str, Tensor]] = {"labels": {}, "weights": {}, "groups": {}}
+    columns: dict[str, Any] = {"labels": {}, "weights": {}, "groups": {}}
     for (kind, name), values in zip(spec.column_keys, rows.columns, strict=True):
         columns[kind][name] = torch.from_numpy(values)
     return SessionBatch(
-        ids=_keyed_jagged(rows),
-        dense=torch.from_numpy(rows.dense),
+        **collate_features(rows, spec.features),
         **columns,
         session_offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
         sessions=torch.from_numpy(sessions),
         global_rows=global_rows,
         cursor=cursor,
-    )
-
-
-def _keyed_jagged(rows: Rows) -> KeyedJaggedTensor:
-    """All ids, key after key: the features with one id a row, then those with lists."""
-    values = torch.from_numpy(rows.scalars.reshape(-1))
-    lengths = torch.ones(len(values), dtype=torch.int32)
-    if rows.has_id is not None:
-        present = torch.from_numpy(rows.has_id.reshape(-1))
-        values, lengths = values[present], present.int()
-    if rows.lists:
-        values = torch.cat([values, *(torch.from_numpy(ids) for ids, _ in rows.lists)])
-        counts = [torch.from_numpy(lengths_of).int() for _, lengths_of in rows.lists]
-        lengths = torch.cat([lengths, *counts])
-    return KeyedJaggedTensor(
-        keys=list(rows.names), values=values, lengths=lengths, stride=rows.num_rows
     )

@@ -19,10 +19,11 @@ from torch import Tensor
 from trainer.background import in_background
 from trainer.batch import Cursor, SessionBatch
 from trainer.checkpoint import STATE_FILE
-from trainer.checks import check_features
+from trainer.columns import DataError
 from trainer.config import ConfigError, did_you_mean, task_towers
-from trainer.encode import ColumnSpec, DataError, encode_rows
+from trainer.encode import ColumnSpec, encode_rows
 from trainer.evaluate import evaluates_averages
+from trainer.feature_checks import check_features
 from trainer.features import used_features
 from trainer.loader import to_batch
 from trainer.plan import Place
@@ -81,7 +82,7 @@ class Predictor:
                 f"{', '.join(sorted(twice))}; leave them out of --reserved_columns"
             )
         where = source.files[0].split(" ")[0]
-        check_features(config, source.spark_types, where)
+        check_features(used_features(config), source.spark_types, where)
 
     def job(self) -> dict[str, Any]:
         """What the output depends on."""

@@ -132,6 +132,8 @@ def spark_type(type_: pa.DataType) -> str:
         return spark_type(type_.value_type)
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return f"array<{spark_type(type_.value_type)}>"
+    if pa.types.is_map(type_):
+        return f"map<{spark_type(type_.key_type)},{spark_type(type_.item_type)}>"
     return _SPARK_TYPES.get(str(type_), str(type_))
 
 

@@ -165,10 +165,15 @@ class SessionDataset:
             schema = parquet.schema_arrow
         return pa.schema([schema.field(name) for name in columns]).empty_table()
 
-    def range_of(self, column: str) -> ColumnRange | None:
-        """Range of a flat column, if the statistics of every row group have it."""
-        ranges = self._of_each_file(lambda parquet: _column_range(parquet, column))
-        return None if None in ranges else _joined([each for each in ranges if each])
+    def ranges_of(self, columns: list[str]) -> list[ColumnRange | None]:
+        """Range of each flat column, if the statistics of every row group have it."""
+        if not columns:
+            return []
+        files = self._of_each_file(lambda parquet: [_column_range(parquet, c) for c in columns])
+        return [
+            None if None in ranges else _joined([each for each in ranges if each])
+            for ranges in zip(*files, strict=True)
+        ]
 
     def _sessions_of_block(self, block: int) -> tuple[Int64Array, NDArray[np.int32], slice]:
         """The index of a block's file, and which of its sessions are the block's."""

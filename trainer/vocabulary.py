@@ -1,13 +1,32 @@
-"""The vocabulary of an id feature: the id of each value, from the config or from a file."""
+"""Vocabularies of id features: the id of each value, from the config or from a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEFAULT_ID, OTHER_ID = 0, 1  # without default_bucketize_value; then words count from 2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from preprocessing.vocabulary_ids import given_ids, listed_ids
 
 
-def read_vocabulary(message: Any, default_value: str) -> tuple[dict[str, int], int, int]:
-    """The id of each value, that of other values, and the number of ids (rows of the table).
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The id of each known value, as text, and of all others.
+
+    words: string [W].
+    ids: int64 [W + 1], of each word, and of any other value.
+    size: ids are below it.
+    """
+
+    words: pa.Array
+    ids: NDArray[np.int64]
+    size: int
+
+
+def read_vocabulary(message: Any, default_value: str) -> Vocabulary:
+    """The vocabulary of an id feature.
 
     Args:
         message: an IdFeature of the config with vocab_list, vocab_dict or vocab_file.
@@ -16,30 +35,19 @@ def read_vocabulary(message: Any, default_value: str) -> tuple[dict[str, int], i
     Raises:
         ValueError: an id is not in the table, or the file is not there or not a vocabulary.
     """
-    has_own_ids = message.HasField("default_bucketize_value")
+    own = message.default_bucketize_value if message.HasField("default_bucketize_value") else None
     if message.vocab_list:
-        words = list(message.vocab_list)
-        if not has_own_ids:
-            words = [default_value, "<OOV>", *words]
-        ids = {word: number for number, word in enumerate(words)}
-        size = len(words)
+        ids, other_id, size = listed_ids(message.vocab_list, default_value, own)
     elif message.vocab_dict:
-        ids = dict(message.vocab_dict)
-        if not has_own_ids and default_value:
-            ids[default_value] = DEFAULT_ID
-        size = max(ids.values()) + 1
+        ids, other_id, size = given_ids(message.vocab_dict, default_value, own)
+    elif own is None:
+        raise ValueError("vocab_file needs default_bucketize_value, but it is missing")
     else:
-        if not has_own_ids:
-            raise ValueError("vocab_file needs default_bucketize_value, but it is missing")
-        ids = read_vocabulary_file(Path(message.asset_dir) / message.vocab_file)
-        size = max(ids.values()) + 1
-    other_id = message.default_bucketize_value if has_own_ids else OTHER_ID
-    if other_id >= size:
-        raise ValueError(
-            f"the id of other values must be in the vocabulary's [0, {size}), but is {other_id}; "
-            "set default_bucketize_value"
-        )
-    return ids, other_id, size
+        words = read_vocabulary_file(Path(message.asset_dir) / message.vocab_file)
+        ids, other_id, size = given_ids(words, default_value, own)
+    return Vocabulary(
+        pa.array(list(ids), pa.string()), np.array([*ids.values(), other_id], np.int64), size
+    )
 
 
 def read_vocabulary_file(path: Path) -> dict[str, int]:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from trainer.batch import Cursor
-from trainer.encode import ColumnSpec, Rows, encode_rows
+from trainer.encode import ColumnSpec, encode_rows
 from trainer.plan import EpochPlan, Int64Array, Place, Sessions, ranges
 from trainer.reader import SessionDataset
+from trainer.rows import Rows
 
 # Calls a function with the items of some lists, maybe several at a time; results in their order.
 Map = Callable[..., Iterable[Any]]
