@@ -14,7 +14,8 @@ Hardware: any; the recorded run has 2 CPU cores and takes half an hour, 10 GB of
 
 Each measurement is a process of its own. `seconds` are without the start of Spark, so that the same
 few seconds on both sides do not flatter the ratio. Events have 13 columns: ids, text, floats,
-labels. Results: benchmarks/results/sort-cpu.json, by part, each with its machine, date and command.
+labels; a twentieth of the prices are null. Results: benchmarks/results/sort-cpu.json, each part
+with its command, date and machine.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ duckdb.sql(f'''COPY (SELECT
     'q' || {uniform(5, 20000)} AS query,
     'c' || {uniform(6, 300)} AS category,
     {uniform(7, 7)}::INT AS device,
-    ({uniform(8, 10000)} / 100)::FLOAT AS price,
+    IF({uniform(13, 20)} = 0, NULL, {uniform(8, 10000)} / 100)::FLOAT AS price,
     ({uniform(9, 10000)} / 10000)::FLOAT AS ctr,
     ({uniform(10, 10000)} / 10000)::FLOAT AS cvr,
     ({uniform(11, 10)} = 0)::INT AS click,

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -22,6 +24,7 @@ if __package__:  # imported as preprocessing.dataset_facts
     from preprocessing import dataset_format, session_index, session_runs
     from preprocessing.dataset_writer import settings
     from preprocessing.hadoop_files import HadoopFiles, escape_glob
+    from preprocessing.row_hash import column
     from preprocessing.session_layout import SortKeys
 else:  # run by spark-submit, see jrc_sort.py
     import dataset_format
@@ -29,6 +32,7 @@ else:  # run by spark-submit, see jrc_sort.py
     import session_runs
     from dataset_writer import settings
     from hadoop_files import HadoopFiles, escape_glob
+    from row_hash import column
     from session_layout import SortKeys
 
 _PERCENTILES = (50, 90, 99)
@@ -65,11 +69,22 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """Sessions by their rows, each label, and rows in which a column is null."""
+    """Sessions by their rows, each label, and rows in which a column is null, if counted."""
 
     sessions_by_rows: Mapping[int, int]
     labels: tuple[LabelFacts, ...]
     nulls: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The rows of a dataset's data files, their `runs` (session_runs.py), and the files' names by
+    the number by which `runs` call them.
+    """
+
+    rows: DataFrame
+    runs: DataFrame
+    file_names: Mapping[int, str]
 
 
 @contextmanager
@@ -80,49 +95,51 @@ def open_runs(
     schema: T.StructType,
     keys: SortKeys,
     labels: Sequence[str] = (),
-) -> Iterator[DataFrame]:
-    """The runs of session_runs.py, held where the executors have room, for the length of a block"""
+) -> Iterator[Opened]:
+    """Data files of a folder; runs are held where the executors have room, until the block ends."""
     # As many tasks as data files: the default of 200 is slow for a few files, too few for many.
     tasks = {"spark.sql.shuffle.partitions": str(len(names))}
-    with settings(files.spark, {**session_runs.ONE_TASK_PER_FILE, **tasks}):
+    # Hashes and places, of which runs consist, do not compress.
+    plain = {"spark.sql.inMemoryColumnarStorage.compressed": "false"}
+    with settings(files.spark, {**session_runs.ONE_TASK_PER_FILE, **tasks, **plain}):
         paths = [escape_glob(f"{folder}/{name}") for name in names]
         written = files.spark.read.schema(schema).parquet(*paths)
         runs = session_runs.session_runs(written, keys, labels).persist()
         try:
-            yield runs
+            yield Opened(written, runs, session_runs.file_names_by_id(files.spark, names))
         finally:
             runs.unpersist()
 
 
-def facts_per_file(runs: DataFrame, names: Sequence[str]) -> dict[str, FileFacts]:
+def facts_per_file(dataset: Opened) -> dict[str, FileFacts]:
     """Facts of each data file, in name order; a session in several files counts for one."""
     is_broken = session_runs.is_split() | (session_runs.foreign_rows() != 0)
-    facts = runs.groupBy("file").agg(
+    times = dataset.runs.schema["min_time"].dataType
+    facts = dataset.runs.groupBy("file").agg(
         F.sum("num_rows"),
         F.count(F.lit(1)),
         F.bit_xor("content_hash"),
         session_index.entries_hash(F.col("row_start"), F.col("num_rows")),
         F.count_if(is_broken | session_runs.is_disordered()),
-        _plain_time(F.min("min_time"), runs.schema["min_time"].dataType),
-        _plain_time(F.max("max_time"), runs.schema["max_time"].dataType),
+        _plain_time(F.min("min_time"), times),
+        _plain_time(F.max("max_time"), times),
     )
     found = {number: FileFacts(*values) for number, *values in facts.collect()}
-    by_id = session_runs.file_names_by_id(runs.sparkSession, names)
     none = FileFacts(0, 0, 0, 0, 0, None, None)
     return {
         name: found.get(number, none)
-        for number, name in sorted(by_id.items(), key=lambda item: item[1])
+        for number, name in sorted(dataset.file_names.items(), key=lambda item: item[1])
     }
 
 
 def session_facts(
-    runs: DataFrame, schema: T.StructType, labels: Sequence[str] = ()
+    dataset: Opened, labels: Sequence[str] = (), with_nulls: bool = True
 ) -> SessionFacts:
-    """Sessions by length, the labels and nulls of a dataset of `schema`."""
+    """Sessions by length, the labels, and nulls, for which columns that have any are read again."""
     label_sums = [aggregate for k in range(len(labels)) for aggregate in _label_sums(k)]
-    null_sums = [F.sum(f"nulls_{n}") for n in range(len(schema.fields))]
-    per_length = runs.groupBy("num_rows").agg(F.count(F.lit(1)), *label_sums).collect()
-    totals = runs.agg(*null_sums).collect()[0]
+    masks = session_runs.null_mask_names(dataset.rows.columns)
+    by_length = dataset.runs.groupBy("num_rows")
+    per_length = by_length.agg(F.count(F.lit(1)), *label_sums, *map(F.bit_or, masks)).collect()
     facts = []
     for k, name in enumerate(labels):
         rows = [(row[0], *row[2 + 3 * k : 5 + 3 * k]) for row in per_length]
@@ -138,8 +155,21 @@ def session_facts(
     return SessionFacts(
         sessions_by_rows=dict(sorted((row[0], row[1]) for row in per_length)),
         labels=tuple(facts),
-        nulls=dict(zip(schema.names, totals, strict=True)),
+        nulls=_count_nulls(dataset.rows, [row[-len(masks) :] for row in per_length])
+        if with_nulls
+        else {},
     )
+
+
+def _count_nulls(rows: DataFrame, masks: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Rows in which each column is null; one that no mask of `masks` names has none."""
+    has_nulls = [reduce(or_, column_masks) for column_masks in zip(*masks, strict=True)]
+    names = [name for n, name in enumerate(rows.columns) if has_nulls[n // 64] >> (n % 64) & 1]
+    nulls = dict.fromkeys(rows.columns, 0)
+    if names:
+        counts = rows.agg(*(F.count_if(column(name).isNull()) for name in names)).collect()[0]
+        nulls.update(zip(names, counts, strict=True))
+    return nulls
 
 
 def _label_sums(k: int) -> tuple[Column, Column, Column]:

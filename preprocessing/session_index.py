@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -34,11 +34,12 @@ def entries_hash(row_start: Column, num_rows: Column) -> Column:
 
 
 def write_index(
-    runs: DataFrame, files: HadoopFiles, scratch: str, target: str, names: Sequence[str]
+    runs: DataFrame, files: HadoopFiles, scratch: str, target: str, names: Mapping[int, str]
 ) -> None:
     """Write to the new folder `target`, for each file of `names`, its sessions in file order.
 
-    The executors write, to `scratch`, a new folder too; the driver only renames files.
+    `names` has the files by the number by which `runs` call them. The executors write, to the new
+    folder `scratch`; the driver only renames files.
     """
     index = runs.select(
         "file", F.col("row_start").alias(ROW_START), F.col("num_rows").cast("int").alias(NUM_ROWS)
@@ -50,7 +51,7 @@ def write_index(
         writer = in_order.write.option("compression", "zstd")
         writer.partitionBy("file").parquet(scratch)
     files.make_folder(target)
-    for number, name in session_runs.file_names_by_id(files.spark, names).items():
+    for number, name in names.items():
         folder = f"{scratch}/file={number}"
         parts = [part for part in files.sizes(folder) if part.startswith("part-")]
         assert len(parts) == 1, f"the index of {name} must be one file, but got {parts}"

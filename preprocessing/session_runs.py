@@ -79,8 +79,8 @@ def session_runs(written: DataFrame, keys: SortKeys, labels: Sequence[str] = ())
 
     `written` is read from Parquet under ONE_TASK_PER_FILE. `id` is the value of keys.session_id, if
     there is such a column. For label k, `positives_k` and
-    `negatives_k` count the rows above zero and the others that are not null; `nulls_n` counts those
-    where column n is null.
+    `negatives_k` count the rows above zero and the others that are not null. Bit i of `nulls_j` is
+    set when column 64 * j + i is null in a row.
     """
     session = {f"session_{n}": name for n, name in enumerate(keys.identity)}
     in_session = {f"order_{n}": name for n, name in enumerate((keys.timestamp, *keys.tie_breakers))}
@@ -89,7 +89,7 @@ def session_runs(written: DataFrame, keys: SortKeys, labels: Sequence[str] = ())
         F.col("_metadata.row_index").alias("row_index"),
         *(column(name).alias(alias) for alias, name in (session | in_session).items()),
         row_hash(written.schema).alias("row_hash"),
-        *(mask.alias(f"nulls_{n}") for n, mask in enumerate(null_masks(written.schema))),
+        *map(Column.alias, null_masks(written.schema), null_mask_names(written.columns)),
         *([column(keys.session_id).alias("id")] if keys.session_id else []),
         *(_label(written.schema[name]).alias(f"label_{k}") for k, name in enumerate(labels)),
     )
@@ -107,7 +107,7 @@ def session_runs(written: DataFrame, keys: SortKeys, labels: Sequence[str] = ())
         content_hash(F.col("row_index"), F.col("row_hash")).alias("content_hash"),
         F.min("order_0").alias("min_time"),
         F.max("order_0").alias("max_time"),
-        *(_null_count(n).alias(f"nulls_{n}") for n in range(len(written.columns))),
+        *(F.bit_or(name).alias(name) for name in null_mask_names(written.columns)),
         *([F.min("id").alias("id")] if keys.session_id else []),
         *(F.count_if(F.col(f"label_{k}") > 0).alias(f"positives_{k}") for k in range(len(labels))),
         *(F.count_if(F.col(f"label_{k}") <= 0).alias(f"negatives_{k}") for k in range(len(labels))),
@@ -129,14 +129,18 @@ def is_disordered() -> Column:
     return F.col("first_shift") != F.col("last_shift")
 
 
-def find_violations(runs: DataFrame, file_names: Sequence[str]) -> list[str]:
+def null_mask_names(columns: Sequence[str]) -> list[str]:
+    """The columns of `runs` that say which of `columns` have nulls."""
+    return [f"nulls_{number}" for number in range(-(-len(columns) // 64))]
+
+
+def find_violations(runs: DataFrame, file_names: Mapping[int, str]) -> list[str]:
     """What is wrong with a layout and where, a few sessions at most; empty when it is right."""
     broken = runs.where(is_split() | (foreign_rows() != 0) | is_disordered())
     shown = broken.withColumns({"is_split": is_split(), "foreign_rows": foreign_rows()})
     session = [name for name in runs.columns if name.startswith("session_")]
-    names = file_names_by_id(runs.sparkSession, file_names)
     return [
-        _describe(row, session, names)
+        _describe(row, session, file_names)
         for row in shown.orderBy(*session).limit(_SHOWN_SESSIONS).collect()
     ]
 
@@ -155,12 +159,6 @@ def _describe(row: Any, session: Sequence[str], file_names: Mapping[int, str]) -
     if row.foreign_rows:
         return f"session {shown} is not contiguous ({row.foreign_rows} foreign rows) in {files[0]}"
     return f"session {shown} has rows before the time of the row above them in {files[0]}"
-
-
-def _null_count(number: int) -> Column:
-    """Rows in which column `number` is null."""
-    mask, bit = divmod(number, 64)
-    return F.count_if(F.shiftrightunsigned(f"nulls_{mask}", bit).bitwiseAND(F.lit(1)) == 1)
 
 
 def _label(field: T.StructField) -> Column:

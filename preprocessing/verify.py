@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 if __package__:  # imported as preprocessing.verify
@@ -32,7 +32,7 @@ if __package__:  # imported as preprocessing.verify
         session_runs,
         spark_errors,
     )
-    from preprocessing.dataset_facts import FileFacts, SessionFacts
+    from preprocessing.dataset_facts import FileFacts, Opened, SessionFacts
     from preprocessing.dataset_writer import settings
     from preprocessing.hadoop_files import HadoopFiles, escape_glob
     from preprocessing.session_layout import SortKeys
@@ -42,7 +42,7 @@ else:  # run by spark-submit, see jrc_sort.py
     import session_index
     import session_runs
     import spark_errors
-    from dataset_facts import FileFacts, SessionFacts
+    from dataset_facts import FileFacts, Opened, SessionFacts
     from dataset_writer import settings
     from hadoop_files import HadoopFiles, escape_glob
     from session_layout import SortKeys
@@ -79,12 +79,13 @@ def verify_and_index(
     """
     sizes = files.sizes(folder)
     names = sorted(sizes)
-    with dataset_facts.open_runs(files, folder, names, schema, keys, labels) as runs:
-        per_file = dataset_facts.facts_per_file(runs, names)
-        problems = _layout_problems(runs, per_file)
+    with dataset_facts.open_runs(files, folder, names, schema, keys, labels) as found:
+        per_file = dataset_facts.facts_per_file(found)
+        problems = _layout_problems(found, per_file)
         if not problems:
             index = f"{folder}/{INDEX}"
-            session_index.write_index(runs, files, f"{folder}-index", index, names)
+            scratch = f"{folder}-index"
+            session_index.write_index(found.runs, files, scratch, index, found.file_names)
             problems = _index_problems(files, folder, per_file)
         if problems:
             raise RuntimeError(
@@ -92,8 +93,8 @@ def verify_and_index(
                 f"{'; '.join(problems)}. Run the job again; if this repeats, report it with this "
                 "message"
             )
-        sessions = dataset_facts.session_facts(runs, schema, labels)
-        colliding_ids = session_runs.colliding_ids(runs) if keys.session_id else 0
+        sessions = dataset_facts.session_facts(found, labels)
+        colliding_ids = session_runs.colliding_ids(found.runs) if keys.session_id else 0
     manifest = dataset_facts.describe(sizes, schema, keys, per_file, sessions)
     return Verified(manifest, sessions, colliding_ids)
 
@@ -119,11 +120,11 @@ def check_dataset(files: HadoopFiles, folder: str) -> dataset_format.Manifest:
     return manifest
 
 
-def _layout_problems(runs: DataFrame, per_file: Mapping[str, FileFacts]) -> list[str]:
+def _layout_problems(found: Opened, per_file: Mapping[str, FileFacts]) -> list[str]:
     broken = sum(facts.broken for facts in per_file.values())
     if not broken:
         return []
-    shown = session_runs.find_violations(runs, list(per_file))
+    shown = session_runs.find_violations(found.runs, found.file_names)
     more = broken - len(shown)
     return [*shown, *([f"and {more} more sessions"] if more else [])]
 
@@ -169,14 +170,14 @@ def _rows_problems(files: HadoopFiles, folder: str, manifest: dataset_format.Man
         identity=identity,
         partition_by=identity,
     )
-    with dataset_facts.open_runs(files, folder, list(sizes), schema, keys) as runs:
-        per_file = dataset_facts.facts_per_file(runs, list(sizes))
-        problems = _layout_problems(runs, per_file) + _content_problems(manifest, per_file)
+    with dataset_facts.open_runs(files, folder, list(sizes), schema, keys) as found:
+        per_file = dataset_facts.facts_per_file(found)
+        problems = _layout_problems(found, per_file) + _content_problems(manifest, per_file)
         if problems:
             return problems
-        sessions = dataset_facts.session_facts(runs, schema)
-    found = dataset_facts.describe(sizes, schema, keys, per_file, sessions)
-    return _index_problems(files, folder, per_file) + _manifest_problems(manifest, found)
+        sessions = dataset_facts.session_facts(found, with_nulls=False)
+    described = dataset_facts.describe(sizes, schema, keys, per_file, sessions)
+    return _index_problems(files, folder, per_file) + _manifest_problems(manifest, described)
 
 
 def _content_problems(

@@ -294,17 +294,17 @@ def test_sessions_are_judged_as_by_brute_force(spark, files, tmp_path, seed):
     schema = spark.read.parquet(str(tmp_path / "parts" / names[0])).schema
     with dataset_facts.open_runs(
         files, str(tmp_path / "parts"), names, schema, KEYS, ["y"]
-    ) as runs:
-        assert runs.rdd.getNumPartitions() == len(names)
-        judged = runs.select(
+    ) as found:
+        assert found.runs.rdd.getNumPartitions() == len(names)
+        judged = found.runs.select(
             "*",
             F.when(session_runs.is_split(), "split")
             .when(session_runs.foreign_rows() != 0, "not contiguous")
             .when(session_runs.is_disordered(), "disordered")
             .alias("wrong"),
         ).collect()
-        facts = dataset_facts.session_facts(runs, schema, ["y"])
-        per_file = dataset_facts.facts_per_file(runs, names)
+        facts = dataset_facts.session_facts(found, ["y"])
+        per_file = dataset_facts.facts_per_file(found)
     expected = reference(parts)
     assert {"split", "not contiguous", "disordered"} <= {*expected.values()}
     assert {row.session_0: row.wrong for row in judged if row.wrong} == expected
@@ -330,8 +330,8 @@ def test_no_row_moves_between_tasks(spark, files, published, capsys):
     names = [path.name for path in sorted(published.glob("part-*.parquet"))]
     schema = spark.read.parquet(str(published / names[0])).schema
     keys = SortKeys("session_id", "ts", (), identity=("session_id",), partition_by=())
-    with dataset_facts.open_runs(files, str(published), names, schema, keys) as runs:
-        runs.explain()
+    with dataset_facts.open_runs(files, str(published), names, schema, keys) as found:
+        found.runs.explain()
     plan = capsys.readouterr().out
     assert len(re.findall(r"\bExchange\b", plan)) == 1
     assert re.search(r"\bExchange .*\n.*partial_count", plan)
@@ -348,9 +348,10 @@ def test_nulls_are_counted_in_more_columns_than_a_number_has_bits(spark, files, 
     pq.write_table(pa.table({"u": [1, 1], "t": [1, 2], **values}), path)
     schema = spark.read.parquet(str(path)).schema
     keys = SortKeys("u", "t", (), identity=("u",), partition_by=("u",))
-    with dataset_facts.open_runs(files, str(path.parent), [path.name], schema, keys) as runs:
-        found = dataset_facts.session_facts(runs, schema).nulls
-    assert {name for name, count in found.items() if count} == {f"c{n}" for n in nulls}
+    with dataset_facts.open_runs(files, str(path.parent), [path.name], schema, keys) as found:
+        counts = dataset_facts.session_facts(found).nulls
+    assert {name: count for name, count in counts.items() if count} == {f"c{n}": 1 for n in nulls}
+    assert list(counts) == schema.names
 
 
 def test_colliding_session_ids_are_counted(spark, files, tmp_path):
