@@ -106,13 +106,13 @@ def _check_types(df: DataFrame, rules: SessionRules) -> None:
             )
 
 
-def check_not_empty(df: DataFrame) -> None:
-    """Check that there is a row, before types: those of CSV without rows are not the user's.
+def check_not_empty(is_empty: bool) -> None:
+    """Check that the input has a row.
 
     Raises:
-        ValueError: no row.
+        ValueError: it has none.
     """
-    if df.isEmpty():
+    if is_empty:
         raise ValueError("input must have at least one row, but it has none; look at --input-path")
 
 

@@ -28,6 +28,7 @@ READ_OPTIONS = {
     },
     "json": {"mode": "FAILFAST"},
 }
+INFERRED_FORMATS = ("csv", "json")
 FORMATS = (*sorted(READ_OPTIONS), TABLE)
 
 
@@ -56,7 +57,7 @@ def read_files(
     """
     reader = spark.read.options(**SKIP_NO_FILE, **READ_OPTIONS[input_format])
     if schema is not None:
-        if input_format not in ("csv", "json"):
+        if input_format not in INFERRED_FORMATS:
             raise ValueError(
                 f"--schema must go with csv or json, but --input-format is {input_format}, "
                 "which has its own; leave it out"

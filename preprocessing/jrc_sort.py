@@ -136,6 +136,7 @@ def _run_phases(
         events = read_events(spark, options, inputs, rules, split)
         bad = bad_rows.BadRows(events, rules.columns, rules.timestamp, rules.timestamp_unit)
         facts = bad.count()
+        event_columns.check_not_empty(facts.rows == 0)
         bad_rows.check_some_good_rows(facts)
         if options.on_bad_rows == "fail":
             bad_rows.check_no_bad_rows(facts)
@@ -218,7 +219,8 @@ def read_events(
     else:
         source = event_source.read_files(spark, inputs, options.input_format, options.schema)
     chosen = event_source.choose_rows(source, options.where)
-    event_columns.check_not_empty(chosen)
+    if options.input_format in event_source.INFERRED_FORMATS:  # without rows they have no types
+        event_columns.check_not_empty(chosen.isEmpty())
     events = event_columns.select_columns(chosen, options.columns_regex, options.drop_columns)
     event_columns.check_schema(events, rules, source.columns, split)
     return events

@@ -16,17 +16,19 @@ body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 60rem; background: 
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 1rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr));
+  gap: .75rem; }
 .facts div { border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .75rem; }
 .facts dt { color: var(--soft); font-size: .85rem; }
-.facts dd { margin: 0; font-size: 1.15rem; overflow-wrap: anywhere; }
+.facts dd { margin: 0; font-size: 1rem; overflow-wrap: anywhere;
+  font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; font-size: .85rem; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
-td:first-child { min-width: 7.5rem; } .wide td { white-space: nowrap; }
-td.bar { width: 45%; } @media (max-width: 30rem) { td.bar { width: 30%; } }
+td:first-child { min-width: 7.5rem; } .wide td + td { white-space: nowrap; }
+td.bar { width: 45%; } @media (max-width: 40rem) { td.bar { width: 20%; } }
 td.bar svg { display: block; width: 100%; height: 1rem; }
 rect.track { fill: var(--track); } rect.bar { fill: var(--bar); }
 p { color: var(--soft); margin: .25rem 0; }
@@ -37,7 +39,7 @@ def to_html(report: Mapping[str, Any]) -> str:
     """The page of a report of layout_report.py."""
     body = ["<h1>Session dataset</h1>", _rows_section(report)]
     for name, dataset in report["datasets"].items():
-        body += [] if name == "all" else [f"<h2>{escape(name)}</h2>"]
+        body.append(f"<h2>{'Dataset' if name == 'all' else escape(name)}</h2>")
         body += _dataset_sections(dataset)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -58,7 +60,7 @@ def _rows_section(report: Mapping[str, Any]) -> str:
         **{f"dropped: {why}": rows for why, rows in report["dropped_rows"].items()},
     }
     long = report["long_sessions"]
-    cut = f"<p>{_count(long['sessions'])} sessions were longer than the cap: {long['policy']}.</p>"
+    cut = f"<p>{_count(long['sessions'])} sessions exceed the cap; policy: {long['policy']}.</p>"
     took = ", ".join(f"{escape(phase)} {s:.1f} s" for phase, s in report["seconds"].items())
     return (
         f"<h2>Where the {_count(report['input_rows'])} rows read went</h2>"
@@ -82,8 +84,8 @@ def _dataset_sections(dataset: Mapping[str, Any]) -> list[str]:
                 "files": _count(files["count"]),
                 "largest file / mean": f"{files['skew']:.2f}",
                 "size": f"{files['bytes'] / (1 << 20):,.1f} MiB",
-                "first time": str(dataset["min_timestamp"]),
-                "last time": str(dataset["max_timestamp"]),
+                "first time": _time(dataset["min_timestamp"]),
+                "last time": _time(dataset["max_timestamp"]),
                 "colliding session ids": _count(dataset["colliding_session_ids"]),
             }
         ),
@@ -109,7 +111,7 @@ def _labels(labels: Mapping[str, Mapping[str, Any]]) -> str:
     head = ("label", "positive rate", "positives", "negatives", "nulls", "sessions with both")
     rows = [
         (
-            escape(name),
+            _name(name),
             _percent(label["positive_rate"]),
             _count(label["positives"]),
             _count(label["negatives"]),
@@ -134,7 +136,7 @@ def _bars(head: tuple[str, str], rows: Sequence[tuple[str, int]], whole: int | N
     """A table whose rows have a bar; the longest one is `whole`, or the greatest value."""
     longest = max(whole or 0, *(value for _, value in rows), 1)
     cells = "".join(
-        f'<tr><td>{escape(name)}</td><td class="bar"><svg role="img" aria-label="{_count(value)}">'
+        f'<tr><td>{_name(name)}</td><td class="bar"><svg role="img" aria-label="{_count(value)}">'
         f'<rect class="track" width="100%" height="100%"/><rect class="bar" '
         f'width="{100 * value / longest:.2f}%" height="100%"/></svg></td>'
         f"<td>{_count(value)}</td></tr>"
@@ -145,6 +147,16 @@ def _bars(head: tuple[str, str], rows: Sequence[tuple[str, int]], whole: int | N
 
 def _span(first: int, last: int) -> str:
     return _count(first) if first == last else f"{_count(first)} to {_count(last)}"
+
+
+def _name(text: str) -> str:
+    """Text in which a line may break after each underscore."""
+    return escape(text).replace("_", "_<wbr>")
+
+
+def _time(value: int | float | str) -> str:
+    """A timestamp of the manifest, which a line can break between date and time."""
+    return str(value).replace("T", " ")
 
 
 def _count(number: int) -> str:

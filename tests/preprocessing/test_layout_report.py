@@ -97,7 +97,7 @@ def test_json_and_lines(report):
 class Page(HTMLParser):
     """Text, and whether every tag is closed in its order."""
 
-    VOID = ("meta", "rect")
+    VOID = ("meta", "rect", "wbr")
 
     def __init__(self, text: str):
         super().__init__()
