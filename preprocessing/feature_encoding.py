@@ -10,9 +10,14 @@ Two steps, both optional. First what a flag says of a column, in its place:
 
 Then each feature of the pipeline config that a feature group uses, as a column of its own name:
 
-    id_feature, hash_bucket_size   pmod(xxhash64(value), hash_bucket_size), lists value by value
-    id_feature, num_buckets        the value, which must be in [0, num_buckets)
-    raw_feature                    float, or array<float> of value_dim; default_value for null
+    id_feature, hash_bucket_size     pmod(xxhash64(value), hash_bucket_size)
+    id_feature, num_buckets          the value, which must be in [0, num_buckets)
+    id_feature, vocab_list or _dict  the id of the value
+    raw_feature, boundaries          how many of them are not above the normalized number
+    raw_feature                      the normalized number as float; array<float> of value_dim
+
+Lists, and text with a `separator` in the config, become lists of ids. default_value takes the place
+of no value.
 
 A column that only features read is left out. What the trainer would refuse fails the job, with the
 column, the rule and the value. Train on the result with fg_mode FG_NONE.
@@ -20,7 +25,6 @@ column, the rule and the value. Train on the result with fg_mode FG_NONE.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,10 +33,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 if __package__:  # imported as preprocessing.feature_encoding
-    from preprocessing.pipeline_text import IdFeature, RawFeature
+    from preprocessing.feature_columns import encode_id, encode_raw, split
+    from preprocessing.pipeline_text import Buckets, IdFeature, RawFeature
     from preprocessing.row_hash import column
 else:  # run by spark-submit, see jrc_sort.py
-    from pipeline_text import IdFeature, RawFeature
+    from feature_columns import encode_id, encode_raw, split
+    from pipeline_text import Buckets, IdFeature, RawFeature
     from row_hash import column
 
 ID_TYPES = (T.IntegralType, T.StringType, T.BooleanType, T.DateType)
@@ -95,7 +101,7 @@ def encode_columns(df: DataFrame, rules: ColumnRules) -> DataFrame:
     encoded: dict[str, Column] = {}
     for name, separator in rules.separators.items():
         _require("--split-values", df, name, (T.StringType,), "text")
-        encoded[name] = _split(column(name), separator)
+        encoded[name] = split(column(name), separator)
     for name, transform in rules.transforms.items():
         _require("--transform", df, name, (T.NumericType,), "numbers")
         encoded[name] = transform.of(column(name).cast("double"))
@@ -138,75 +144,10 @@ def encode_features(
     )
 
 
-def encode_id(kind: T.DataType, feature: IdFeature) -> Column:
-    """bigint, or array<bigint> of a list; null stays null, which is no id."""
-    value = column(feature.column)
-
-    def encode(item: Column, item_kind: T.DataType) -> Column:
-        if feature.is_hashed:
-            return hash_id(item, item_kind, feature.num_embeddings)
-        ids = item.cast("bigint")
-        return F.when(
-            (ids < 0) | (ids >= feature.num_embeddings),
-            _refuse(feature, f"be in [0, {feature.num_embeddings})", ids, "raise num_buckets"),
-        ).otherwise(ids)
-
-    if not isinstance(kind, T.ArrayType):
-        return F.when(value.isNotNull(), encode(value, kind))
-    element = kind.elementType
-    no_nulls = _refuse(feature, "have no null inside its lists", F.lit("null"), "fill or drop it")
-    return F.transform(
-        value, lambda item: F.when(item.isNull(), no_nulls).otherwise(encode(item, element))
-    )
-
-
-def hash_id(value: Column, kind: T.DataType, num_buckets: int) -> Column:
-    """xxhash64 modulo `num_buckets`, of integers as 8 bytes and of other values as text."""
-    plain = value.cast("bigint" if isinstance(kind, T.IntegralType) else "string")
-    return F.pmod(F.xxhash64(plain), F.lit(num_buckets))
-
-
-def encode_raw(kind: T.DataType, feature: RawFeature) -> Column:
-    """float, or array<float> of `dim` values; null is the default value."""
-    value = column(feature.column)
-
-    def encode(item: Column) -> Column:
-        # As in the trainer: to float64, the default, to float32.
-        number = F.coalesce(item.cast("double"), F.lit(feature.default_value)).cast("float")
-        is_finite = F.abs(number) < F.lit(math.inf).cast("float")  # NaN is the greatest in Spark
-        cure = "write null instead to take the default"
-        return F.when(is_finite, number).otherwise(_refuse(feature, "be finite", number, cure))
-
-    if not isinstance(kind, T.ArrayType):
-        return encode(value)
-    rule = f"have value_dim = {feature.dim} values in every list"
-    wrong = value.isNull() | (F.size(value) != feature.dim)
-    return F.when(
-        wrong, F.array(_refuse(feature, rule, F.size(value), "correct it").cast("float"))
-    ).otherwise(F.transform(value, encode))
-
-
-def _split(value: Column, separator: str) -> Column:
-    """Values between separators; empty ones are none."""
-    parts = F.split(value, F.lit(_literally(separator)), -1)
-    return F.filter(parts, lambda part: part != "")
-
-
-def _literally(separator: str) -> str:
-    """A Java regex that matches `separator` alone."""
-    return "".join(f"\\{c}" if not c.isalnum() and c.isascii() else c for c in separator)
-
-
 def _bucket(value: Column, boundaries: Sequence[float]) -> Column:
     """bigint: how many boundaries are not above the value; of null and NaN null."""
     count = F.size(F.filter(F.array(*map(F.lit, boundaries)), lambda limit: limit <= value))
     return F.when(value.isNotNull() & ~F.isnan(value), count.cast("bigint"))
-
-
-def _refuse(feature: IdFeature | RawFeature, rule: str, value: Column, cure: str) -> Column:
-    """A null that fails the job where it is computed."""
-    text = f"column {feature.column!r} of feature {feature.name!r} must {rule}, but has "
-    return F.raise_error(F.concat(F.lit(text), value.cast("string"), F.lit(f"; {cure}")))
 
 
 def _require_feature_column(df: DataFrame, feature: IdFeature | RawFeature) -> None:
@@ -219,10 +160,12 @@ def _require_feature_column(df: DataFrame, feature: IdFeature | RawFeature) -> N
                 f"{where}: column {feature.column!r} must hold lists of value_dim = {feature.dim} "
                 f"numbers, but holds: {kind.simpleString()}"
             )
-    elif feature.is_hashed:
-        _require_kind(where, feature.column, kind, ID_TYPES, "integers or text")
+    elif isinstance(feature.coding, Buckets):
+        _require_kind(where, feature.column, kind, NUMBER_TYPES, "numbers")
+    elif feature.coding == "ids":
+        _require_kind(where, feature.column, kind, (T.IntegralType, T.StringType), "integers")
     else:
-        _require_kind(where, feature.column, kind, (T.IntegralType,), "integers")
+        _require_kind(where, feature.column, kind, ID_TYPES, "integers or text")
 
 
 def _require(

@@ -7,47 +7,91 @@ the job does not use is left to the trainer to check.
 from __future__ import annotations
 
 import ast
+import math
 import re
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+if __package__:  # imported as preprocessing.pipeline_text
+    from preprocessing.normalizer import Normalizer
+    from preprocessing.vocabulary_ids import given_ids, listed_ids
+else:  # run by spark-submit, see jrc_sort.py
+    from normalizer import Normalizer
+    from vocabulary_ids import given_ids, listed_ids
+
+DEFAULT_SEPARATOR = "\x1d"
 _TOKEN = re.compile(
     r"""\s+|\#[^\n]*|(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
     r"""|(?P<mark>[{}<>\[\]:,;])|(?P<word>[^\s{}<>\[\]:,;#"']+)"""
 )
 _CLOSING = {"{": "}", "<": ">"}
-_ID_FIELDS = {
-    *("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets"),
-    *("hash_bucket_size", "pooling", "embedding_constraints"),
+# Fields of features that the job honours, or that are the trainer's alone.
+_COMMON_FIELDS = {
+    *("feature_name", "expression", "embedding_name", "embedding_dim", "pooling", "init_fn"),
+    *("embedding_constraints", "trainable", "default_value", "fg_encoded_default_value"),
+    *("separator", "value_dim"),
 }
+_ID_FIELDS = _COMMON_FIELDS | {
+    *("num_buckets", "hash_bucket_size", "vocab_list", "vocab_dict", "default_bucketize_value"),
+    "fg_value_type",
+}
+_RAW_FIELDS = _COMMON_FIELDS | {"boundaries", "normalizer"}
 # Fields whose values are columns that the trainer reads as they are.
 _COLUMN_FIELDS = {
     *("label_fields", "sample_weight_fields", "label_name", "sample_weight_name"),
     *("task_space_indicator_label", "grouping_key", "session_name"),
 }
-_RAW_FIELDS = {"feature_name", "expression", "value_dim", "default_value"}
 
 Message = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """The id of each known value, as text, and of all others."""
+
+    ids: Mapping[str, int]
+    other_id: int
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """The id is how many limits (rising, float32) are not above the normalized number."""
+
+    limits: tuple[float, ...]
+    normalizer: Normalizer | None
+
+
+@dataclass(frozen=True)
 class IdFeature:
-    """Ids of the raw column: hashed to `num_embeddings`, or already below it."""
+    """Ids of the raw column.
+
+    coding: how values become ids: "ids" as they are, "hash" to num_embeddings, by a vocabulary or
+        by buckets.
+    default_values: texts in place of no value; none where that stays without an id.
+    separator: between the values of a row that are text; None if the config does not say it.
+    max_values: a row keeps its first ones; 0 is no limit.
+    """
 
     name: str
     column: str
     num_embeddings: int
-    is_hashed: bool
+    coding: Literal["ids", "hash"] | Vocabulary | Buckets
+    default_values: tuple[str, ...] = ()
+    separator: str | None = None
+    max_values: int = 0
 
 
 @dataclass(frozen=True)
 class RawFeature:
-    """`dim` float32 values; `default_value` takes the place of a null."""
+    """`dim` float32 values; `default_values`, as many, take the place of null, not normalized."""
 
     name: str
     column: str
     dim: int
-    default_value: float
+    default_values: tuple[float, ...]
+    normalizer: Normalizer | None = None
 
 
 Feature = IdFeature | RawFeature
@@ -111,20 +155,91 @@ def _feature(entry: Message) -> Feature:
             "--split-values, --transform, --boundaries or --vocabulary"
         )
     column = _one(fields, "expression", name).rsplit(":", 1)[-1]
-    if kind == "raw_feature":
-        dim = _number(int, where, "value_dim", _one(fields, "value_dim", "1"))
-        default = _number(float, where, "default_value", _one(fields, "default_value", "0"))
-        return RawFeature(name, column, dim, default)
+    if kind == "raw_feature" and "boundaries" not in fields:
+        return _raw_feature(where, name, column, fields)
+    dim = _number(int, where, "value_dim", _one(fields, "value_dim", "0"))
+    default = _one(fields, "default_value", "0" if kind == "raw_feature" else "")
+    separator = _one(fields, "separator", None)
+    coding, size = (
+        _buckets(where, fields) if kind == "raw_feature" else _id_coding(where, fields, default)
+    )
+    return IdFeature(
+        name,
+        column,
+        size,
+        coding,
+        default_values=tuple(default.split(separator or DEFAULT_SEPARATOR)) if default else (),
+        separator=separator,
+        max_values=dim if kind == "id_feature" else 0,
+    )
+
+
+def _raw_feature(where: str, name: str, column: str, fields: Message) -> RawFeature:
+    dim = _number(int, where, "value_dim", _one(fields, "value_dim", "1"))
+    text = _one(fields, "default_value", "0") or "0"
+    texts = text.split(_one(fields, "separator", DEFAULT_SEPARATOR))
+    defaults = tuple(_number(float, where, "default_value", each) for each in texts)
+    if len(defaults) not in (1, dim):
+        raise ValueError(f"{where}: default_value must have {dim} numbers, but got {text!r}")
+    defaults = defaults * dim if len(defaults) == 1 else defaults
+    return RawFeature(name, column, dim, defaults, _normalizer(where, fields))
+
+
+def _buckets(where: str, fields: Message) -> tuple[Buckets, int]:
+    limits = tuple(
+        float32(_number(float, where, "boundaries", text)) for text in fields["boundaries"]
+    )
+    if list(limits) != sorted(set(limits)) or not all(map(math.isfinite, limits)):
+        raise ValueError(
+            f"{where}: boundaries must be finite numbers that rise, and differ as float32"
+        )
+    return Buckets(limits, _normalizer(where, fields)), len(limits) + 1
+
+
+def _normalizer(where: str, fields: Message) -> Normalizer | None:
+    text = _one(fields, "normalizer", "")
+    try:
+        return Normalizer.parse(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _id_coding(
+    where: str, fields: Message, default: str
+) -> tuple[Literal["ids", "hash"] | Vocabulary, int]:
+    """How values become ids, and the rows of the table."""
     buckets, hashed = (
         _number(int, where, field, _one(fields, field, "0"))
         for field in ("num_buckets", "hash_bucket_size")
     )
-    if bool(buckets) == bool(hashed):
+    words = {name: fields[name] for name in ("vocab_list", "vocab_dict") if name in fields}
+    if bool(buckets) + bool(hashed) + len(words) != 1:
         raise ValueError(
-            f"{where}: exactly one of num_buckets and hash_bucket_size must be positive, but got: "
-            f"num_buckets {buckets}, hash_bucket_size {hashed}"
+            f"{where}: exactly one of num_buckets, hash_bucket_size, vocab_list and vocab_dict "
+            f"must be set, but got: num_buckets {buckets}, hash_bucket_size {hashed}"
+            f"{''.join(f', {name}' for name in words)}"
         )
-    return IdFeature(name, column, buckets or hashed, is_hashed=bool(hashed))
+    if buckets or hashed:
+        return ("hash" if hashed else "ids"), buckets or hashed
+    own = _one(fields, "default_bucketize_value", None)
+    own = None if own is None else _number(int, where, "default_bucketize_value", own)
+    try:
+        if "vocab_list" in words:
+            ids, other_id, size = listed_ids(words["vocab_list"], default, own)
+        else:
+            pairs = {
+                _one(entry, "key", ""): _number(int, where, "vocab_dict", _one(entry, "value", "0"))
+                for entry in words["vocab_dict"]
+            }
+            ids, other_id, size = given_ids(pairs, default, own)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return Vocabulary(ids, other_id), size
+
+
+def float32(number: float) -> float:
+    """The nearest float32."""
+    return struct.unpack("f", struct.pack("f", number))[0]
 
 
 def _number(kind: type, where: str, field: str, text: str) -> Any:

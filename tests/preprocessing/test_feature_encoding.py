@@ -7,13 +7,24 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf import text_format
+from pyspark.sql import functions as F
 
-from preprocessing import encoding_flags, feature_encoding, pipeline_text, spark_errors
+from preprocessing import (
+    encoding_flags,
+    feature_columns,
+    feature_encoding,
+    pipeline_text,
+    spark_errors,
+)
 from preprocessing.hadoop_files import HadoopFiles
+from preprocessing.normalizer import Normalizer
+from tests.test_features import EXPRESSIONS
+from trainer.coding import NUMPY
 from trainer.collate import collate_features
 from trainer.config import load_config, parse_config
 from trainer.encode import ColumnSpec, encode_rows
@@ -33,18 +44,47 @@ feature_configs { id_feature { feature_name: "tag_ids" expression: "item:tags"
 feature_configs { id_feature { feature_name: "slot" embedding_dim: 4 num_buckets: 5 } }
 feature_configs { raw_feature { feature_name: "price" default_value: "0.3" } }
 feature_configs { raw_feature { feature_name: "stats" value_dim: 2 default_value: "-1" } }
+feature_configs { id_feature { feature_name: "tags_or_zz" expression: "item:tags" value_dim: 2
+    embedding_dim: 4 hash_bucket_size: 50 default_value: "zz" } }
+feature_configs { id_feature { feature_name: "slot_or_2" expression: "item:slot" num_buckets: 5
+    embedding_dim: 4 default_value: "2" } }
+feature_configs { id_feature { feature_name: "slot_word" expression: "item:slot"
+    embedding_dim: 4 vocab_list: ["4", "0"] } }
+feature_configs { id_feature { feature_name: "city" embedding_dim: 4 default_value: "rome"
+    vocab_list: ["york", "new"] separator: " " } }
+feature_configs { id_feature { feature_name: "first_word" expression: "user:city"
+    embedding_dim: 4 vocab_dict: [{key: "new" value: 2}, {key: "rome" value: 2}]
+    separator: " " value_dim: 1 } }
+feature_configs { id_feature { feature_name: "query_word" expression: "user:query"
+    embedding_dim: 4 vocab_list: ["none", "shoes"] default_bucketize_value: 0 } }
+feature_configs { raw_feature { feature_name: "price_bucket" expression: "item:price"
+    boundaries: [-0.1, 0, 0.3333, 1.1, 1.5] embedding_dim: 4 default_value: "1.1" } }
+feature_configs { raw_feature { feature_name: "price_log" expression: "item:price"
+    normalizer: "method=expression,expr=log(x+3)" default_value: "-7" } }
+feature_configs { raw_feature { feature_name: "pair_scaled" expression: "item:pair" value_dim: 2
+    normalizer: "method=zscore,mean=0.5,standard_deviation=3" default_value: "1\\0352" } }
+feature_configs { raw_feature { feature_name: "pair_buckets" expression: "item:pair" value_dim: 2
+    normalizer: "method=log10,threshold=0.1" boundaries: [-10, 0.4] embedding_dim: 4
+    default_value: "" } }
 feature_configs { raw_feature { feature_name: "unused" expression: "user:nowhere" } }
 model_config { feature_groups { group_name: "all" feature_names: "query_id" feature_names: "item"
-    feature_names: ["item_again", "tag_ids", "slot", "price"] feature_names: "stats" } }
+    feature_names: ["item_again", "tag_ids", "slot", "price"] feature_names: "stats"
+    feature_names: ["tags_or_zz", "slot_or_2", "slot_word", "city", "first_word", "query_word"]
+    feature_names: ["price_bucket", "price_log", "pair_scaled", "pair_buckets"] } }
 """
+NAMES = [
+    *("query_id", "item", "item_again", "tag_ids", "slot", "price", "stats", "tags_or_zz"),
+    *("slot_or_2", "slot_word", "city", "first_word", "query_word", "price_bucket", "price_log"),
+    *("pair_scaled", "pair_buckets"),
+]
 
 
 def raw_table() -> pa.Table:
     rows = [
-        ("shoes", 2**40, ["a", "b"], 0, 1.5, [0.1, None]),
-        (None, -7, [], 4, None, [math.pi, 1e-40]),
-        ("x", 0, None, None, 1 / 3, [3.0, 4.0]),
-        ("北京 é", None, ["a", "a", "x"], 3, -0.0, [2**53 + 1.0, 7.0]),
+        ("shoes", 2**40, ["a", "b"], 0, 1.5, [0.1, None], "new york", [0.5, 2.0]),
+        (None, -7, [], 4, None, [math.pi, 1e-40], "", []),
+        ("", 0, None, None, 1 / 3, [3.0, 4.0], None, None),
+        ("北京 é", None, ["a", "a", "", "b"], 3, -0.0, [2**53 + 1.0, 7.0], " oslo  york", [0, 1e9]),
     ]
     columns = list(zip(*rows, strict=True))
     return pa.table(
@@ -57,6 +97,8 @@ def raw_table() -> pa.Table:
             "slot": pa.array(columns[3], pa.int32()),
             "price": pa.array(columns[4], pa.float64()),
             "stats": pa.array(columns[5], pa.list_(pa.float64())),
+            "city": pa.array(columns[6], pa.string()),
+            "pair": pa.array(columns[7], pa.list_(pa.float64())),
         }
     )
 
@@ -99,12 +141,29 @@ def loaded(table: pa.Table, fg_mode: str) -> dict[str, list]:
 
 def test_encoded_columns_load_as_the_raw_ones(encode, config):
     encoded = encode(raw_table(), *config)
-    features = ["query_id", "item", "item_again", "tag_ids", "slot", "price", "stats"]
-    assert encoded.column_names == ["session_id", "click", *features]
+    assert encoded.column_names == ["session_id", "click", *NAMES]
     expected, found = loaded(raw_table(), "FG_NORMAL"), loaded(encoded, "FG_NONE")
-    assert set(expected) == set(features)
+    assert set(expected) == set(NAMES)
     assert found == expected  # bit by bit: ids are integers, numbers float32
     assert encoded["stats"].type == pa.list_(pa.field("element", pa.float32()))
+
+
+def test_normalizers_compute_alike(spark):
+    points = [-2.5, -1.0, 0.0, 0.5, 1.0, 2.5, 3.0, 5.0]
+    methods = (
+        *(f"method=expression,expr={text}" for text in EXPRESSIONS),
+        *("method=log10,threshold=0.3,default=-5", "method=minmax,min=-1,max=3"),
+    )
+    normalizers = [Normalizer.parse(text) for text in methods]
+    df = spark.createDataFrame([(x,) for x in points], "x double")
+    found = df.select(
+        *(F.lit(0.0) + each.evaluate(F.col("x"), feature_columns.SPARK) for each in normalizers)
+    ).collect()
+    for number, normalizer in enumerate(normalizers):
+        with np.errstate(all="ignore"):  # of branches that are not taken
+            expected = np.broadcast_to(normalizer.evaluate(np.array(points), NUMPY), len(points))
+        ours = [row[number] for row in found]
+        assert np.allclose(ours, expected, rtol=1e-13, atol=1e-13), normalizer.text
 
 
 def test_columns_of_labels_weights_and_groups_stay(encode, tmp_path):
@@ -128,9 +187,10 @@ def test_columns_of_labels_weights_and_groups_stay(encode, tmp_path):
         ("slot", [0, 5, 1, 1], r"column 'slot' of feature 'slot' must be in \[0, 5\), but has 5"),
         ("slot", [0, -1, 1, 1], r"must be in \[0, 5\), but has -1; raise num_buckets"),
         ("price", [0.0, math.nan, 1, 1], "'price' must be finite, but has NaN; write null"),
-        ("price", [0.0, 1e300, 1, 1], "'price' must be finite, but has Infinity; write null"),
-        ("stats", [[1.0], [1.0, 2.0]] * 2, "must have value_dim = 2 values in every list, but ha"),
+        ("price", [0.0, 1e300, 1, 1], "'price' must be finite, but has 1.0E300; write null"),
+        ("stats", [[1.0], [1.0, 2.0]] * 2, "must have value_dim = 2 values, but has 1; correct it"),
         ("tags", [["a"], [None], [], []], "must have no null inside its lists, but has null; fill"),
+        ("price", [0.0, -4.0, 1, 1], r"finite, by normalizer '.*log\(x\+3\)', but has -4.0; write"),
     ],
 )
 def test_what_the_trainer_refuses_fails_the_job(encode, config, name, values, message):
@@ -154,15 +214,18 @@ def test_what_the_trainer_refuses_fails_the_job(encode, config, name, values, me
             "must read a column of the input, but there is no 'qery'. Colu",
         ),
         ("item:tags", "item:stats", "must read integers or text, but 'stats' is a array<double>"),
-        ('"slot" emb', '"slot" expression: "user:query" emb', "must read integers, but 'query' is"),
+        ('"slot" emb', '"slot" expression: "item:price" emb', "must read integers, but 'price' is"),
         ('"price" def', '"price" expression: "u:query" def', "must read numbers, but 'query' is a"),
         ('"price" def', '"price" value_dim: 3 def', "must hold lists of value_dim = 3 numbers"),
+        ('"price" def', '"price" normalizer: "log" def', "normalizer must be method=log10"),
         (
             '"price" def',
-            '"price" boundaries: [1] def',
-            "does not encode 'boundaries'; leave it out",
+            '"price" boundaries: [2, 1] def',
+            "boundaries must be finite numbers",
         ),
-        ("num_buckets: 5", "", "exactly one of num_buckets and hash_bucket_size must be positive"),
+        ('value: "zz"', 'value: "zz" weighted: true', "does not encode 'weighted'; leave it out"),
+        ('value: "2"', 'value: "two"', "default_value must be a number, but got 'two'"),
+        ("num_buckets: 5", "", "vocab_list and vocab_dict must be set, but got: num_buckets 0"),
         (
             '"item" emb',
             '"click" expression: "i:item" emb',
