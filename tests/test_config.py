@@ -153,7 +153,7 @@ def test_bare_words_are_strings_only_where_the_field_is_one():
         ),
         ("zebra: 1", r"field `zebra` of EasyRecConfig is unknown or not supported; remove it"),
         ("train_config { num_epochs: x }", r"line 1, column 28: .*Couldn't parse integer: x"),
-        ("model_config { feature_groups { group_type: WIDE } }", r"no value named WIDE"),
+        ("model_config { feature_groups { group_type: TALL } }", r"no value named TALL"),
         ("model_config {", r"not valid protobuf text"),
         ("data_config { dataset_type: CsvDataset }", r"no value named CsvDataset"),
         ("model_dir: runs/${DATE}", r"line 1: placeholder `\$\{DATE\}` must be replaced"),
@@ -292,7 +292,7 @@ RELATED = "model_config__dbmtl__task_towers[1]__relation_tower_names"
         ({"model_config__feature_groups[0]__group_name": "items"}, r"group_name must .* `items`"),
         (
             {"model_config__feature_groups[0]__feature_names": ["tags", "tags"]},
-            r"feature_names of group `all` must be unique, but `tags` is there twice",
+            r"feature_names of feature group `all` must be unique, but `tags` is there twice",
         ),
         ({"feature_configs[0]__id_feature__embedding_name": "a.b"}, r"no dot, but got: a\.b"),
         ({"feature_configs[0]__id_feature__num_buckets": 0}, r"exactly one of num_buckets and"),
@@ -363,7 +363,7 @@ def test_missing_parts_are_named(cut, message):
 def test_a_config_without_a_model_is_an_error():
     config = two_task_config()
     config.model_config.ClearField("dbmtl")
-    with pytest.raises(ConfigError, match="must name a model: multi_tower, simple_multi_task or"):
+    with pytest.raises(ConfigError, match="must name a model, one of dlrm, deepfm, multi_tower"):
         check_config(config)
 
 

@@ -19,6 +19,8 @@ from trainer.feature_checks import (
     no_column,
 )
 from trainer.features import IdFeature, parse_features, used_features
+from trainer.group_checks import check_feature_groups
+from trainer.model_checks import check_model, unused_in_model
 from trainer.models import build_model
 from trainer.optimization_checks import check_optimization
 from trainer.protos.pipeline_pb2 import EasyRecConfig
@@ -37,13 +39,14 @@ def check_config(config: EasyRecConfig) -> None:
         message = getattr(config, part)
         if message.HasField(name) and getattr(message, name) == 0:
             raise ConfigError(f"{part}.{name} must be positive, but got: 0")
-    features = {feature.name for feature in parse_features(config)}
+    features = {feature.name: feature for feature in parse_features(config)}
     _check_sharding(config)
-    _check_feature_groups(config, features)
+    check_feature_groups(config.model_config, features)
     tasks = parse_tasks(config)
     _check_relations(config)
     _check_names(config)
     _check_unused(config, tasks)
+    check_model(config)
     with torch.device("meta"):  # the layers check themselves; no memory is taken
         build_model(config, tasks)
 
@@ -80,54 +83,6 @@ def _check_sharding(config: EasyRecConfig) -> None:
             )
 
 
-def _check_feature_groups(config: EasyRecConfig, features: set[str]) -> None:
-    model = config.model_config
-    if model.WhichOneof("model") is None:
-        raise ConfigError("model_config must name a model: multi_tower, simple_multi_task or dbmtl")
-    groups = [group.group_name for group in model.feature_groups]
-    if not groups:
-        raise ConfigError("model_config.feature_groups must have at least one group, but has none")
-    _check_unique("feature_groups.group_name", groups)
-    for group in model.feature_groups:
-        if not group.feature_names:
-            raise ConfigError(f"feature group `{group.group_name}` must have feature_names")
-        _check_unique(f"feature_names of group `{group.group_name}`", list(group.feature_names))
-        for name in group.feature_names:
-            if name not in features:
-                raise ConfigError(
-                    f"feature group `{group.group_name}`: feature_configs has no `{name}`; "
-                    f"{did_you_mean(name, features)}It has: {', '.join(sorted(features))}"
-                )
-    if model.HasField("multi_tower"):
-        _check_towers([tower.input for tower in model.multi_tower.towers], groups)
-    elif len(groups) != 1:
-        raise ConfigError(
-            f"model_config.feature_groups must have exactly one group for "
-            f"{model.WhichOneof('model')}, but got: {', '.join(groups)}"
-        )
-
-
-def _check_towers(inputs: list[str], groups: list[str]) -> None:
-    _check_unique("multi_tower.towers.input", inputs)
-    for name in inputs:
-        if name not in groups:
-            raise ConfigError(
-                f"multi_tower.towers.input must name a feature group, but got: `{name}`; "
-                f"there are: {', '.join(groups)}"
-            )
-    for name in groups:
-        if name not in inputs:
-            raise ConfigError(
-                f"each feature group must be the input of a multi_tower.towers, but `{name}` is not"
-            )
-
-
-def _check_unique(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{what} must be unique, but `{name}` is there twice")
-
-
 def _check_names(config: EasyRecConfig) -> None:
     """Tower and group names become names of parameters, which PyTorch restricts."""
     named = [("tower_name", tower.tower_name) for tower in task_towers(config)]
@@ -148,10 +103,7 @@ def _check_unused(config: EasyRecConfig, tasks: list[Task]) -> None:
         for name in ("num_class", "losses", "metrics", "train_metrics"):
             if model.HasField(name) if name == "num_class" else getattr(model, name):
                 unused = f"model_config.{name}: a multi-task model takes it from its task_towers"
-    if model.HasField("dbmtl") and not model.dbmtl.HasField("expert_mlp"):
-        for name in ("gate_mlp", "num_expert"):
-            if model.dbmtl.HasField(name):
-                unused = f"dbmtl.{name}: without expert_mlp there are no experts"
+    unused = unused_in_model(model) or unused
     if model.use_pareto_loss_weight and len(tasks) == 1:
         unused = "use_pareto_loss_weight: there is one task alone, and nothing to weigh"
     if model.HasField("pareto_gradient") and not model.use_pareto_loss_weight:

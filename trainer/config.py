@@ -140,6 +140,14 @@ def task_towers(config: EasyRecConfig) -> Any:
     return getattr(model, "task_towers", ())
 
 
+def is_multi_task(config: EasyRecConfig) -> bool:
+    """Whether the model is of a kind that has task towers; one of another kind has one task."""
+    kind = config.model_config.WhichOneof("model")
+    field = config.model_config.DESCRIPTOR.fields_by_name[kind] if kind else None
+    message = field.message_type if field else None
+    return message is not None and "task_towers" in message.fields_by_name
+
+
 # ------------------------------------------------------------------ overrides
 
 

@@ -65,7 +65,7 @@ class Objective(nn.Module):
         named, per_task = self._task_losses(output.logits, batch)
         weights = None
         if self.pareto is not None and self.training:
-            dense = list(self.model.net.parameters())
+            dense = list(self.model.dense_parameters())
             loss, weights = self.pareto(per_task, output, dense)
         else:
             loss = torch.stack(per_task).sum()

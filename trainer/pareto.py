@@ -2,8 +2,8 @@
 
 Where the gradients are taken is `pareto_gradient` in the config:
 
-    SHARED_PARAMETERS      dense parameters that more than one task reaches, and the pooled
-                           embeddings in place of the tables: a backward pass per task
+    SHARED_PARAMETERS      dense parameters that more than one task reaches, and the embeddings, of
+                           rows and of sequences, in place of the tables: a backward pass per task
     SHARED_REPRESENTATION  the features from which the task towers start (MGDA-UB: Sener and
                            Koltun, arXiv 1810.04650): a backward pass of the towers besides the
                            usual one, and no gradient travels between ranks
@@ -60,11 +60,11 @@ class ParetoObjective(nn.Module):
             parameters: the dense parameters of the model, whose gradients average over ranks.
         """
         if self.at_representation:
-            rows = _trained([output.shared])
+            rows = _trained(output.shared)
             gradients = [_gradients(loss, rows, keep=True) for loss in losses]
             weights = self._weigh(gradients, [], rows)
             return torch.stack(losses) @ weights.to(losses[0].dtype), weights
-        dense, rows = _trained(parameters), _trained([output.pooled])
+        dense, rows = _trained(parameters), _trained(output.embeddings)
         last = len(losses) - 1
         gradients = [
             _gradients(loss, dense + rows, keep=task < last) for task, loss in enumerate(losses)
@@ -120,9 +120,9 @@ class _WithGradients(Function):
         return None, None, *(each if each is None else grad * each for each in ctx.gradients)
 
 
-def _trained(tensors: Sequence[Tensor | None]) -> list[Tensor]:
+def _trained(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Those that a loss can be differentiated by."""
-    return [each for each in tensors if each is not None and each.requires_grad]
+    return [each for each in tensors if each.requires_grad]
 
 
 def _gradients(loss: Tensor, sources: list[Tensor], keep: bool) -> Gradients:

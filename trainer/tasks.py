@@ -17,7 +17,7 @@ from losses import (
     SoftmaxCrossEntropyLoss,
     check_min_weights,
 )
-from trainer.config import ConfigError, task_towers
+from trainer.config import ConfigError, is_multi_task, task_towers
 from trainer.metrics.requests import (
     BINARY,
     MULTICLASS,
@@ -111,7 +111,7 @@ def parse_tasks(config: EasyRecConfig) -> list[Task]:
     towers = task_towers(config)
     if towers:
         tasks = [_tower_task(tower) for tower in towers]
-    elif config.model_config.HasField("multi_tower"):
+    elif not is_multi_task(config):
         model, weights = config.model_config, config.data_config.sample_weight_fields
         tasks = [
             Task(

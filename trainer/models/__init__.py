@@ -1,53 +1,105 @@
-"""Click models: a SessionBatch in, logits per task out."""
+"""Click models: a SessionBatch in, logits per task out.
 
-from typing import NamedTuple
+SessionBatch -> EmbeddingTables -> FeatureGroups -> a network of trainer/models -> logits per task
+                (sharded)          (dense parameters, the same on all ranks)
+"""
 
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
 from torch import Tensor, nn
 
 from trainer.batch import SessionBatch
 from trainer.features import used_features
 from trainer.models.dbmtl import DBMTL
-from trainer.models.layers import FeatureGroups
+from trainer.models.dcn import DCNV1, DCNV2
+from trainer.models.deepfm import DeepFM
+from trainer.models.dlrm import DLRM
+from trainer.models.embeddings import EmbeddingTables
+from trainer.models.groups import FeatureGroups, plan_groups
+from trainer.models.mask_net import MaskNet
+from trainer.models.mmoe import MMoE
 from trainer.models.multi_tower import MultiTower
+from trainer.models.multi_tower_din import MultiTowerDIN
+from trainer.models.pepnet import PEPNet
+from trainer.models.ple import PLE
 from trainer.models.simple_multi_task import SimpleMultiTask
+from trainer.models.wide_and_deep import WideAndDeep
+from trainer.models.wukong import WuKong
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.tasks import Task
 
-MODELS = {"multi_tower": MultiTower, "simple_multi_task": SimpleMultiTask, "dbmtl": DBMTL}
+MODELS: dict[str, type[nn.Module]] = {
+    "multi_tower": MultiTower,
+    "multi_tower_din": MultiTowerDIN,
+    "wide_and_deep": WideAndDeep,
+    "deepfm": DeepFM,
+    "dcn_v1": DCNV1,
+    "dcn_v2": DCNV2,
+    "dlrm": DLRM,
+    "mask_net": MaskNet,
+    "wukong": WuKong,
+    "simple_multi_task": SimpleMultiTask,
+    "mmoe": MMoE,
+    "ple": PLE,
+    "dbmtl": DBMTL,
+    "pepnet": PEPNet,
+}
 
 
 class ModelOutput(NamedTuple):
     """What a model makes of B rows.
 
     logits: per task, [B, num_class].
-    pooled: the pooled embeddings, [B, E]; None without id features.
-    shared: the features from which the task towers start, [B, ...]: the pooled embeddings where
-        tasks share no layer.
+    embeddings: as the tables gave them: [B, E] pooled, and [T, D] per sequence feature.
+    shared: the features from which the task towers start, [B, ...]: the embeddings where tasks
+        share no layer.
     """
 
     logits: dict[str, Tensor]
-    pooled: Tensor | None
-    shared: Tensor | None
+    embeddings: list[Tensor]
+    shared: list[Tensor]
 
 
 class ClickModel(nn.Module):
-    """Features (sharded tables and raw values), then a dense network from groups to logits."""
+    """Embedding tables, feature groups, and a network from the groups to logits.
 
-    def __init__(self, inputs: FeatureGroups, net: nn.Module) -> None:
+    A network is called with the inputs of trainer/models/groups.py, and `LABEL.label` [B] for each
+    label in its attribute `label_inputs`, if it has one. It returns the logits per task,
+    [B, num_class], and the features that all its towers share, if any layer made them.
+    """
+
+    def __init__(self, tables: EmbeddingTables, groups: FeatureGroups, net: nn.Module) -> None:
         super().__init__()
-        self.inputs, self.net = inputs, net
+        self.tables, self.groups, self.net = tables, groups, net
+        self.label_inputs: tuple[str, ...] = getattr(net, "label_inputs", ())
+
+    def dense_parameters(self) -> Iterator[nn.Parameter]:
+        """Those that lie whole on every rank."""
+        yield from self.groups.parameters()
+        yield from self.net.parameters()
 
     def forward(self, batch: SessionBatch) -> ModelOutput:
         """Logits per task, and what they came from."""
-        groups, pooled = self.inputs(batch)
-        logits, shared = self.net(groups)
-        return ModelOutput(logits, pooled, pooled if shared is None else shared)
+        embedded = self.tables(batch)
+        inputs = self.groups(embedded)
+        inputs |= {f"{name}.label": batch.labels[name] for name in self.label_inputs}
+        logits, shared = self.net(inputs)
+        return ModelOutput(
+            logits, embedded.trained, embedded.trained if shared is None else [shared]
+        )
 
 
-def build_model(config: EasyRecConfig, tasks: list[Task]) -> ClickModel:
-    """The model of a config, its embedding tables on the meta device."""
+def build_model(
+    config: EasyRecConfig, tasks: list[Task], tables_device: str | torch.device = "meta"
+) -> ClickModel:
+    """The model of a config; its embedding tables get their memory by sharding."""
     kind = config.model_config.WhichOneof("model") or ""
-    inputs = FeatureGroups(used_features(config), list(config.model_config.feature_groups))
-    return ClickModel(
-        inputs, MODELS[kind](inputs.widths, getattr(config.model_config, kind), tasks)
-    )
+    features = used_features(config)
+    plans = plan_groups(features, config.model_config)
+    groups = FeatureGroups(plans)
+    build: Any = MODELS[kind]
+    net = build(groups.widths, getattr(config.model_config, kind), tasks)
+    lookups = [lookup for plan in plans for lookup in plan.lookups]
+    return ClickModel(EmbeddingTables(features, lookups, tables_device), groups, net)

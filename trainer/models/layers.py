@@ -3,112 +3,64 @@
 B rows, D width of a feature group.
 """
 
+from collections.abc import Iterable
+
 import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
-from trainer.batch import SessionBatch
 from trainer.collectives import all_reduce_with_grad
 from trainer.config import ConfigError
-from trainer.features import Feature, IdFeature, RawFeature
 from trainer.protos import pipeline_pb2 as pb
-
-
-class FeatureGroups(nn.Module):
-    """Embeds the id features and lays each feature group side by side.
-
-    The tables are made on the meta device: sharding gives each rank the memory of its part.
-    """
-
-    def __init__(self, features: list[Feature], groups: list[pb.FeatureGroupConfig]) -> None:
-        super().__init__()
-        self.by_name = {feature.name: feature for feature in features}
-        self.raw_features = [f for f in features if isinstance(f, RawFeature)]
-        self.id_features = [f for f in features if isinstance(f, IdFeature)]
-        self.groups = {group.group_name: list(group.feature_names) for group in groups}
-        self.embeddings = (
-            EmbeddingBagCollection(
-                tables=embedding_tables(self.id_features), device=torch.device("meta")
-            )
-            if self.id_features
-            else None
-        )
-
-    @property
-    def widths(self) -> dict[str, int]:
-        """D of each group."""
-        return {group: sum(map(self._width, names)) for group, names in self.groups.items()}
-
-    def _width(self, name: str) -> int:
-        feature = self.by_name[name]
-        return feature.embedding_dim if isinstance(feature, IdFeature) else feature.dim
-
-    def forward(self, batch: SessionBatch) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Each group's features side by side, [B, D], and all pooled embeddings, [B, E]."""
-        dense = batch.dense.split([f.dim for f in self.raw_features], dim=1)
-        parts = {f.name: part for f, part in zip(self.raw_features, dense, strict=True)}
-        pooled = None
-        if self.embeddings is not None:
-            keyed = self.embeddings(batch.ids)  # its keys stand in the order of the shards
-            pooled = keyed.values()
-            ids = pooled.split(keyed.length_per_key(), dim=1)
-            parts |= dict(zip(keyed.keys(), ids, strict=True))
-        groups = {
-            group: torch.cat([parts[name] for name in names], dim=1)
-            for group, names in self.groups.items()
-        }
-        return groups, pooled
-
-
-def embedding_tables(features: list[IdFeature]) -> list[EmbeddingBagConfig]:
-    """One table per embedding name, with all features that share it."""
-    sharing: dict[str, list[IdFeature]] = {}
-    for feature in features:
-        sharing.setdefault(feature.table, []).append(feature)
-    return [
-        EmbeddingBagConfig(
-            name=table,
-            embedding_dim=users[0].embedding_dim,
-            num_embeddings=users[0].num_embeddings,
-            feature_names=[feature.name for feature in users],
-            pooling=PoolingType.SUM if users[0].pooling == "sum" else PoolingType.MEAN,
-        )
-        for table, users in sharing.items()
-    ]
+from trainer.tasks import Task
 
 
 def mlp(in_width: int, config: pb.MLP) -> tuple[nn.Module, int]:
     """Linear -> normalisation -> activation -> dropout, per hidden unit; and the output width."""
-    dropouts = list(config.dropout_ratio) or [0.0]
-    if len(dropouts) == 1:
-        dropouts *= len(config.hidden_units)
-    if len(dropouts) != len(config.hidden_units) or not config.hidden_units:
-        raise ConfigError(
-            f"mlp: dropout_ratio must have one value or one per hidden_units "
-            f"({len(config.hidden_units)}), but has {len(config.dropout_ratio)}"
-        )
+    units = list(config.hidden_units)
+    if not units:
+        raise ConfigError("mlp: hidden_units must have at least one width, but is empty")
+    ratios = dropout_ratios(list(config.dropout_ratio), len(units), "mlp: dropout_ratio")
     if config.use_bn and config.use_ln:
         raise ConfigError("mlp: only one of use_bn and use_ln can be true, but both are")
     layers: list[nn.Module] = []
-    for width, dropout in zip(config.hidden_units, dropouts, strict=True):
+    for width, ratio in zip(units, ratios, strict=True):
         layers.append(nn.Linear(in_width, width, bias=config.bias and not config.use_bn))
         if config.use_bn:
             layers.append(GlobalBatchNorm(width))
         if config.use_ln:
             layers.append(nn.LayerNorm(width))
         if config.activation:
-            layers.append(_activation(config.activation))
-        if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(activation(config.activation, width))
+        if ratio:
+            layers.append(nn.Dropout(ratio))
         in_width = width
     return nn.Sequential(*layers), in_width
+
+
+def dropout_ratios(ratios: list[float], num_layers: int, field: str) -> list[float]:
+    """A ratio per layer, from none, one for all, or one each. Raises ConfigError otherwise."""
+    if len(ratios) < 2:
+        ratios = (ratios or [0.0]) * num_layers
+    if len(ratios) != num_layers:
+        raise ConfigError(
+            f"{field} must have one value or one per hidden_units ({num_layers}), "
+            f"but has {len(ratios)}"
+        )
+    return ratios
 
 
 def optional_mlp(in_width: int, owner: Message, field: str) -> tuple[nn.Module, int]:
     """The MLP of a config's field, or the identity where it is not set."""
     if not owner.HasField(field):
         return nn.Identity(), in_width
+    return mlp(in_width, getattr(owner, field))
+
+
+def required_mlp(in_width: int, owner: Message, field: str) -> tuple[nn.Module, int]:
+    """The MLP of a config's field. Raises ConfigError where it is not set."""
+    if not owner.HasField(field):
+        raise ConfigError(f"{owner.DESCRIPTOR.name}.{field} must be set, but is missing")
     return mlp(in_width, getattr(owner, field))
 
 
@@ -122,10 +74,13 @@ class GlobalBatchNorm(nn.Module):
     running_mean: Tensor
     running_variance: Tensor
 
-    def __init__(self, width: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self, width: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+    ) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
-        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(width)) if affine else None
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_variance", torch.ones(width))
 
@@ -143,8 +98,27 @@ class GlobalBatchNorm(nn.Module):
                 unbiased = variance * count / (count - 1).clamp(min=1)
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_variance.lerp_(unbiased, self.momentum)
-        normal = (features - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        normal = (features - mean) * (variance + self.eps).rsqrt()
+        if self.weight is not None and self.bias is not None:
+            normal = normal * self.weight + self.bias
         return normal.to(kept)
+
+
+class Dice(nn.Module):
+    """DIN's activation: x where it is large for its batch, alpha * x where it is small.
+
+    p * x + (1 - p) * alpha * x, with p = sigmoid(normalised x) (Zhou et al., KDD 2018, eq. 6).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = GlobalBatchNorm(width, affine=False)
+        self.alpha = nn.Parameter(torch.zeros(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, D] of any size."""
+        share = self.norm(features).sigmoid()
+        return (share + (1 - share) * self.alpha) * features
 
 
 _ACTIVATIONS = {
@@ -154,12 +128,41 @@ _ACTIVATIONS = {
     "nn.LeakyReLU": nn.LeakyReLU,
     "nn.Tanh": nn.Tanh,
     "nn.Sigmoid": nn.Sigmoid,
+    "nn.PReLU": nn.PReLU,
+    "nn.ELU": nn.ELU,
+    "Dice": Dice,
 }
 
 
-def _activation(name: str) -> nn.Module:
+def activation(name: str, width: int) -> nn.Module:
+    """The activation of a layer of that width. Raises ConfigError for an unknown name."""
     if name not in _ACTIVATIONS:
+        raise ConfigError(f"activation must be one of {', '.join(_ACTIVATIONS)}, but got: `{name}`")
+    return Dice(width) if name == "Dice" else _ACTIVATIONS[name]()
+
+
+class TaskTowers(nn.Module):
+    """A tower per task, from the task's own input to its logits."""
+
+    def __init__(self, in_width: int, towers: Iterable[pb.TaskTower], tasks: list[Task]) -> None:
+        super().__init__()
+        self.towers = nn.ModuleDict()
+        for task, tower in zip(tasks, towers, strict=True):
+            hidden, width = optional_mlp(in_width, tower, "mlp")
+            self.towers[task.name] = nn.Sequential(hidden, nn.Linear(width, task.num_class))
+
+    def forward(self, inputs: list[Tensor]) -> dict[str, Tensor]:
+        """Logits per task, [B, num_class], from inputs [B, D] in the order of the tasks."""
+        pairs = zip(self.towers.items(), inputs, strict=True)
+        return {name: tower(features) for (name, tower), features in pairs}
+
+
+def same_width(widths: dict[str, tuple[int, ...]], group: str) -> int:
+    """The width that all features of a group have. Raises ConfigError where they differ."""
+    different = sorted(set(widths[group]))
+    if len(different) > 1:
         raise ConfigError(
-            f"mlp.activation must be one of {', '.join(_ACTIVATIONS)}, but got: `{name}`"
+            f"feature group `{group}`: the features must be equally wide (embedding_dim), "
+            f"but are: {', '.join(map(str, different))}"
         )
-    return _ACTIVATIONS[name]()
+    return different[0]

@@ -8,7 +8,7 @@ group b -> MLP b -+
 import torch
 from torch import Tensor, nn
 
-from trainer.models.layers import mlp, optional_mlp
+from trainer.models.layers import optional_mlp, required_mlp
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
 
@@ -16,15 +16,17 @@ from trainer.tasks import Task
 class MultiTower(nn.Module):
     """One task; logits per task, [B, num_class]."""
 
-    def __init__(self, widths: dict[str, int], config: pb.MultiTower, tasks: list[Task]) -> None:
+    def __init__(
+        self, widths: dict[str, tuple[int, ...]], config: pb.MultiTower, tasks: list[Task]
+    ) -> None:
         super().__init__()
         self.task = tasks[0]
         self.towers = nn.ModuleDict()
         total = 0
         for tower in config.towers:
-            self.towers[tower.input], width = optional_mlp(widths[tower.input], tower, "mlp")
+            self.towers[tower.input], width = optional_mlp(sum(widths[tower.input]), tower, "mlp")
             total += width
-        self.final, width = mlp(total, config.final)
+        self.final, width = required_mlp(total, config, "final")
         self.output = nn.Linear(width, self.task.num_class)
 
     def forward(self, groups: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:

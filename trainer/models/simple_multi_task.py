@@ -7,7 +7,7 @@ features -+
 
 from torch import Tensor, nn
 
-from trainer.models.layers import optional_mlp
+from trainer.models.layers import TaskTowers
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
 
@@ -16,16 +16,13 @@ class SimpleMultiTask(nn.Module):
     """Tasks that share the embeddings alone; logits per task, [B, num_class]."""
 
     def __init__(
-        self, widths: dict[str, int], config: pb.SimpleMultiTask, tasks: list[Task]
+        self, widths: dict[str, tuple[int, ...]], config: pb.SimpleMultiTask, tasks: list[Task]
     ) -> None:
         super().__init__()
-        (self.group,) = widths
-        self.towers = nn.ModuleDict()
-        for task, tower in zip(tasks, config.task_towers, strict=True):
-            hidden, width = optional_mlp(widths[self.group], tower, "mlp")
-            self.towers[task.name] = nn.Sequential(hidden, nn.Linear(width, task.num_class))
+        ((self.group, features),) = widths.items()
+        self.num_tasks = len(tasks)
+        self.towers = TaskTowers(sum(features), config.task_towers, tasks)
 
     def forward(self, groups: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:
         """Logits per task, and no features that tasks share: they share the embeddings alone."""
-        features = groups[self.group]
-        return {name: tower(features) for name, tower in self.towers.items()}, None
+        return self.towers([groups[self.group]] * self.num_tasks), None

@@ -29,6 +29,8 @@ class FgMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 class FeatureGroupType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEEP: _ClassVar[FeatureGroupType]
+    WIDE: _ClassVar[FeatureGroupType]
+    SEQUENCE: _ClassVar[FeatureGroupType]
 
 class ParetoGradient(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -50,6 +52,8 @@ FG_NORMAL: FgMode
 FG_DAG: FgMode
 FG_BUCKETIZE: FgMode
 DEEP: FeatureGroupType
+WIDE: FeatureGroupType
+SEQUENCE: FeatureGroupType
 SHARED_PARAMETERS: ParetoGradient
 SHARED_REPRESENTATION: ParetoGradient
 OPPOSITE: JRCContrast
@@ -683,17 +687,73 @@ class RawFeature(_message.Message):
     def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class FeatureGroupConfig(_message.Message):
-    __slots__ = ("group_name", "feature_names", "group_type")
+    __slots__ = ("group_name", "feature_names", "group_type", "sequence_groups", "sequence_encoders")
     GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     GROUP_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_ENCODERS_FIELD_NUMBER: _ClassVar[int]
     group_name: str
     feature_names: _containers.RepeatedScalarFieldContainer[str]
     group_type: FeatureGroupType
-    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ...) -> None: ...
+    sequence_groups: _containers.RepeatedCompositeFieldContainer[SeqGroupConfig]
+    sequence_encoders: _containers.RepeatedCompositeFieldContainer[SeqEncoderConfig]
+    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ..., sequence_groups: _Optional[_Iterable[_Union[SeqGroupConfig, _Mapping]]] = ..., sequence_encoders: _Optional[_Iterable[_Union[SeqEncoderConfig, _Mapping]]] = ...) -> None: ...
+
+class SeqGroupConfig(_message.Message):
+    __slots__ = ("group_name", "feature_names")
+    GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    group_name: str
+    feature_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SeqEncoderConfig(_message.Message):
+    __slots__ = ("din_encoder", "simple_attention", "pooling_encoder")
+    DIN_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    SIMPLE_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    POOLING_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    din_encoder: DINEncoder
+    simple_attention: SimpleAttention
+    pooling_encoder: PoolingEncoder
+    def __init__(self, din_encoder: _Optional[_Union[DINEncoder, _Mapping]] = ..., simple_attention: _Optional[_Union[SimpleAttention, _Mapping]] = ..., pooling_encoder: _Optional[_Union[PoolingEncoder, _Mapping]] = ...) -> None: ...
+
+class DINEncoder(_message.Message):
+    __slots__ = ("name", "input", "attn_mlp", "max_seq_length")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    ATTN_MLP_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEQ_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    attn_mlp: MLP
+    max_seq_length: int
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., attn_mlp: _Optional[_Union[MLP, _Mapping]] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
+
+class SimpleAttention(_message.Message):
+    __slots__ = ("name", "input", "max_seq_length")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEQ_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    max_seq_length: int
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
+
+class PoolingEncoder(_message.Message):
+    __slots__ = ("name", "input", "pooling_type", "max_seq_length")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    POOLING_TYPE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEQ_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    pooling_type: str
+    max_seq_length: int
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., pooling_type: _Optional[str] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
-    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "pareto_gradient", "multi_tower", "simple_multi_task", "dbmtl")
+    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "pareto_gradient", "dlrm", "deepfm", "multi_tower", "multi_tower_din", "mask_net", "wide_and_deep", "dcn_v1", "dcn_v2", "wukong", "simple_multi_task", "mmoe", "dbmtl", "ple", "pepnet")
     FEATURE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
@@ -701,9 +761,20 @@ class ModelConfig(_message.Message):
     TRAIN_METRICS_FIELD_NUMBER: _ClassVar[int]
     USE_PARETO_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     PARETO_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    DLRM_FIELD_NUMBER: _ClassVar[int]
+    DEEPFM_FIELD_NUMBER: _ClassVar[int]
     MULTI_TOWER_FIELD_NUMBER: _ClassVar[int]
+    MULTI_TOWER_DIN_FIELD_NUMBER: _ClassVar[int]
+    MASK_NET_FIELD_NUMBER: _ClassVar[int]
+    WIDE_AND_DEEP_FIELD_NUMBER: _ClassVar[int]
+    DCN_V1_FIELD_NUMBER: _ClassVar[int]
+    DCN_V2_FIELD_NUMBER: _ClassVar[int]
+    WUKONG_FIELD_NUMBER: _ClassVar[int]
     SIMPLE_MULTI_TASK_FIELD_NUMBER: _ClassVar[int]
+    MMOE_FIELD_NUMBER: _ClassVar[int]
     DBMTL_FIELD_NUMBER: _ClassVar[int]
+    PLE_FIELD_NUMBER: _ClassVar[int]
+    PEPNET_FIELD_NUMBER: _ClassVar[int]
     feature_groups: _containers.RepeatedCompositeFieldContainer[FeatureGroupConfig]
     num_class: int
     losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
@@ -711,10 +782,21 @@ class ModelConfig(_message.Message):
     train_metrics: _containers.RepeatedCompositeFieldContainer[TrainMetricConfig]
     use_pareto_loss_weight: bool
     pareto_gradient: ParetoGradient
+    dlrm: DLRM
+    deepfm: DeepFM
     multi_tower: MultiTower
+    multi_tower_din: MultiTowerDIN
+    mask_net: MaskNet
+    wide_and_deep: WideAndDeep
+    dcn_v1: DCNV1
+    dcn_v2: DCNV2
+    wukong: WuKong
     simple_multi_task: SimpleMultiTask
+    mmoe: MMoE
     dbmtl: DBMTL
-    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ...) -> None: ...
+    ple: PLE
+    pepnet: PEPNet
+    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., dlrm: _Optional[_Union[DLRM, _Mapping]] = ..., deepfm: _Optional[_Union[DeepFM, _Mapping]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., multi_tower_din: _Optional[_Union[MultiTowerDIN, _Mapping]] = ..., mask_net: _Optional[_Union[MaskNet, _Mapping]] = ..., wide_and_deep: _Optional[_Union[WideAndDeep, _Mapping]] = ..., dcn_v1: _Optional[_Union[DCNV1, _Mapping]] = ..., dcn_v2: _Optional[_Union[DCNV2, _Mapping]] = ..., wukong: _Optional[_Union[WuKong, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., mmoe: _Optional[_Union[MMoE, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ..., ple: _Optional[_Union[PLE, _Mapping]] = ..., pepnet: _Optional[_Union[PEPNet, _Mapping]] = ...) -> None: ...
 
 class MLP(_message.Message):
     __slots__ = ("hidden_units", "dropout_ratio", "activation", "use_bn", "bias", "use_ln")
@@ -748,25 +830,221 @@ class MultiTower(_message.Message):
     final: MLP
     def __init__(self, towers: _Optional[_Iterable[_Union[Tower, _Mapping]]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
 
+class DINTower(_message.Message):
+    __slots__ = ("input", "attn_mlp")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    ATTN_MLP_FIELD_NUMBER: _ClassVar[int]
+    input: str
+    attn_mlp: MLP
+    def __init__(self, input: _Optional[str] = ..., attn_mlp: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class MultiTowerDIN(_message.Message):
+    __slots__ = ("towers", "din_towers", "final")
+    TOWERS_FIELD_NUMBER: _ClassVar[int]
+    DIN_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    towers: _containers.RepeatedCompositeFieldContainer[Tower]
+    din_towers: _containers.RepeatedCompositeFieldContainer[DINTower]
+    final: MLP
+    def __init__(self, towers: _Optional[_Iterable[_Union[Tower, _Mapping]]] = ..., din_towers: _Optional[_Iterable[_Union[DINTower, _Mapping]]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class WideAndDeep(_message.Message):
+    __slots__ = ("deep", "final", "wide_embedding_dim", "wide_init_fn")
+    DEEP_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    WIDE_EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    WIDE_INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    deep: MLP
+    final: MLP
+    wide_embedding_dim: int
+    wide_init_fn: str
+    def __init__(self, deep: _Optional[_Union[MLP, _Mapping]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ..., wide_embedding_dim: _Optional[int] = ..., wide_init_fn: _Optional[str] = ...) -> None: ...
+
+class DeepFM(_message.Message):
+    __slots__ = ("deep", "final", "wide_embedding_dim", "wide_init_fn")
+    DEEP_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    WIDE_EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    WIDE_INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    deep: MLP
+    final: MLP
+    wide_embedding_dim: int
+    wide_init_fn: str
+    def __init__(self, deep: _Optional[_Union[MLP, _Mapping]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ..., wide_embedding_dim: _Optional[int] = ..., wide_init_fn: _Optional[str] = ...) -> None: ...
+
+class DLRM(_message.Message):
+    __slots__ = ("dense_mlp", "arch_with_sparse", "final")
+    DENSE_MLP_FIELD_NUMBER: _ClassVar[int]
+    ARCH_WITH_SPARSE_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    dense_mlp: MLP
+    arch_with_sparse: bool
+    final: MLP
+    def __init__(self, dense_mlp: _Optional[_Union[MLP, _Mapping]] = ..., arch_with_sparse: bool = ..., final: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class WuKong(_message.Message):
+    __slots__ = ("dense_mlp", "wukong_layers", "final")
+    DENSE_MLP_FIELD_NUMBER: _ClassVar[int]
+    WUKONG_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    dense_mlp: MLP
+    wukong_layers: _containers.RepeatedCompositeFieldContainer[WuKongLayer]
+    final: MLP
+    def __init__(self, dense_mlp: _Optional[_Union[MLP, _Mapping]] = ..., wukong_layers: _Optional[_Iterable[_Union[WuKongLayer, _Mapping]]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class WuKongLayer(_message.Message):
+    __slots__ = ("lcb_feature_num", "fmb_feature_num", "compressed_feature_num", "feature_num_mlp")
+    LCB_FEATURE_NUM_FIELD_NUMBER: _ClassVar[int]
+    FMB_FEATURE_NUM_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSED_FEATURE_NUM_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_NUM_MLP_FIELD_NUMBER: _ClassVar[int]
+    lcb_feature_num: int
+    fmb_feature_num: int
+    compressed_feature_num: int
+    feature_num_mlp: MLP
+    def __init__(self, lcb_feature_num: _Optional[int] = ..., fmb_feature_num: _Optional[int] = ..., compressed_feature_num: _Optional[int] = ..., feature_num_mlp: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class MaskNet(_message.Message):
+    __slots__ = ("mask_net_module",)
+    MASK_NET_MODULE_FIELD_NUMBER: _ClassVar[int]
+    mask_net_module: MaskNetModule
+    def __init__(self, mask_net_module: _Optional[_Union[MaskNetModule, _Mapping]] = ...) -> None: ...
+
+class MaskNetModule(_message.Message):
+    __slots__ = ("n_mask_blocks", "mask_block", "top_mlp", "use_parallel")
+    N_MASK_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    MASK_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    TOP_MLP_FIELD_NUMBER: _ClassVar[int]
+    USE_PARALLEL_FIELD_NUMBER: _ClassVar[int]
+    n_mask_blocks: int
+    mask_block: MaskBlock
+    top_mlp: MLP
+    use_parallel: bool
+    def __init__(self, n_mask_blocks: _Optional[int] = ..., mask_block: _Optional[_Union[MaskBlock, _Mapping]] = ..., top_mlp: _Optional[_Union[MLP, _Mapping]] = ..., use_parallel: bool = ...) -> None: ...
+
+class MaskBlock(_message.Message):
+    __slots__ = ("reduction_ratio", "aggregation_dim", "hidden_dim")
+    REDUCTION_RATIO_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATION_DIM_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_DIM_FIELD_NUMBER: _ClassVar[int]
+    reduction_ratio: float
+    aggregation_dim: int
+    hidden_dim: int
+    def __init__(self, reduction_ratio: _Optional[float] = ..., aggregation_dim: _Optional[int] = ..., hidden_dim: _Optional[int] = ...) -> None: ...
+
+class DCNV1(_message.Message):
+    __slots__ = ("cross", "deep", "final")
+    CROSS_FIELD_NUMBER: _ClassVar[int]
+    DEEP_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    cross: Cross
+    deep: MLP
+    final: MLP
+    def __init__(self, cross: _Optional[_Union[Cross, _Mapping]] = ..., deep: _Optional[_Union[MLP, _Mapping]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class Cross(_message.Message):
+    __slots__ = ("cross_num",)
+    CROSS_NUM_FIELD_NUMBER: _ClassVar[int]
+    cross_num: int
+    def __init__(self, cross_num: _Optional[int] = ...) -> None: ...
+
+class DCNV2(_message.Message):
+    __slots__ = ("backbone", "cross", "deep", "final")
+    BACKBONE_FIELD_NUMBER: _ClassVar[int]
+    CROSS_FIELD_NUMBER: _ClassVar[int]
+    DEEP_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    backbone: MLP
+    cross: CrossV2
+    deep: MLP
+    final: MLP
+    def __init__(self, backbone: _Optional[_Union[MLP, _Mapping]] = ..., cross: _Optional[_Union[CrossV2, _Mapping]] = ..., deep: _Optional[_Union[MLP, _Mapping]] = ..., final: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class CrossV2(_message.Message):
+    __slots__ = ("cross_num", "low_rank")
+    CROSS_NUM_FIELD_NUMBER: _ClassVar[int]
+    LOW_RANK_FIELD_NUMBER: _ClassVar[int]
+    cross_num: int
+    low_rank: int
+    def __init__(self, cross_num: _Optional[int] = ..., low_rank: _Optional[int] = ...) -> None: ...
+
 class SimpleMultiTask(_message.Message):
     __slots__ = ("task_towers",)
     TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
     task_towers: _containers.RepeatedCompositeFieldContainer[TaskTower]
     def __init__(self, task_towers: _Optional[_Iterable[_Union[TaskTower, _Mapping]]] = ...) -> None: ...
 
+class MMoE(_message.Message):
+    __slots__ = ("expert_mlp", "gate_mlp", "num_expert", "task_towers")
+    EXPERT_MLP_FIELD_NUMBER: _ClassVar[int]
+    GATE_MLP_FIELD_NUMBER: _ClassVar[int]
+    NUM_EXPERT_FIELD_NUMBER: _ClassVar[int]
+    TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    expert_mlp: MLP
+    gate_mlp: MLP
+    num_expert: int
+    task_towers: _containers.RepeatedCompositeFieldContainer[TaskTower]
+    def __init__(self, expert_mlp: _Optional[_Union[MLP, _Mapping]] = ..., gate_mlp: _Optional[_Union[MLP, _Mapping]] = ..., num_expert: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[TaskTower, _Mapping]]] = ...) -> None: ...
+
+class PLE(_message.Message):
+    __slots__ = ("extraction_networks", "task_towers")
+    EXTRACTION_NETWORKS_FIELD_NUMBER: _ClassVar[int]
+    TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    extraction_networks: _containers.RepeatedCompositeFieldContainer[ExtractionNetwork]
+    task_towers: _containers.RepeatedCompositeFieldContainer[TaskTower]
+    def __init__(self, extraction_networks: _Optional[_Iterable[_Union[ExtractionNetwork, _Mapping]]] = ..., task_towers: _Optional[_Iterable[_Union[TaskTower, _Mapping]]] = ...) -> None: ...
+
+class ExtractionNetwork(_message.Message):
+    __slots__ = ("network_name", "expert_num_per_task", "share_num", "task_expert_net", "share_expert_net")
+    NETWORK_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPERT_NUM_PER_TASK_FIELD_NUMBER: _ClassVar[int]
+    SHARE_NUM_FIELD_NUMBER: _ClassVar[int]
+    TASK_EXPERT_NET_FIELD_NUMBER: _ClassVar[int]
+    SHARE_EXPERT_NET_FIELD_NUMBER: _ClassVar[int]
+    network_name: str
+    expert_num_per_task: int
+    share_num: int
+    task_expert_net: MLP
+    share_expert_net: MLP
+    def __init__(self, network_name: _Optional[str] = ..., expert_num_per_task: _Optional[int] = ..., share_num: _Optional[int] = ..., task_expert_net: _Optional[_Union[MLP, _Mapping]] = ..., share_expert_net: _Optional[_Union[MLP, _Mapping]] = ...) -> None: ...
+
+class PEPNet(_message.Message):
+    __slots__ = ("epnet_hidden_unit", "epnet_gamma", "ppnet_hidden_units", "ppnet_activation", "ppnet_dropout_ratio", "ppnet_gamma", "domain_input_name", "task_domain_num", "task_towers")
+    EPNET_HIDDEN_UNIT_FIELD_NUMBER: _ClassVar[int]
+    EPNET_GAMMA_FIELD_NUMBER: _ClassVar[int]
+    PPNET_HIDDEN_UNITS_FIELD_NUMBER: _ClassVar[int]
+    PPNET_ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    PPNET_DROPOUT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    PPNET_GAMMA_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_INPUT_NAME_FIELD_NUMBER: _ClassVar[int]
+    TASK_DOMAIN_NUM_FIELD_NUMBER: _ClassVar[int]
+    TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    epnet_hidden_unit: int
+    epnet_gamma: float
+    ppnet_hidden_units: _containers.RepeatedScalarFieldContainer[int]
+    ppnet_activation: str
+    ppnet_dropout_ratio: _containers.RepeatedScalarFieldContainer[float]
+    ppnet_gamma: float
+    domain_input_name: str
+    task_domain_num: int
+    task_towers: _containers.RepeatedCompositeFieldContainer[TaskTower]
+    def __init__(self, epnet_hidden_unit: _Optional[int] = ..., epnet_gamma: _Optional[float] = ..., ppnet_hidden_units: _Optional[_Iterable[int]] = ..., ppnet_activation: _Optional[str] = ..., ppnet_dropout_ratio: _Optional[_Iterable[float]] = ..., ppnet_gamma: _Optional[float] = ..., domain_input_name: _Optional[str] = ..., task_domain_num: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[TaskTower, _Mapping]]] = ...) -> None: ...
+
 class DBMTL(_message.Message):
-    __slots__ = ("bottom_mlp", "expert_mlp", "gate_mlp", "num_expert", "task_towers")
+    __slots__ = ("bottom_mlp", "expert_mlp", "gate_mlp", "num_expert", "task_towers", "mask_net")
     BOTTOM_MLP_FIELD_NUMBER: _ClassVar[int]
     EXPERT_MLP_FIELD_NUMBER: _ClassVar[int]
     GATE_MLP_FIELD_NUMBER: _ClassVar[int]
     NUM_EXPERT_FIELD_NUMBER: _ClassVar[int]
     TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    MASK_NET_FIELD_NUMBER: _ClassVar[int]
     bottom_mlp: MLP
     expert_mlp: MLP
     gate_mlp: MLP
     num_expert: int
     task_towers: _containers.RepeatedCompositeFieldContainer[BayesTaskTower]
-    def __init__(self, bottom_mlp: _Optional[_Union[MLP, _Mapping]] = ..., expert_mlp: _Optional[_Union[MLP, _Mapping]] = ..., gate_mlp: _Optional[_Union[MLP, _Mapping]] = ..., num_expert: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[BayesTaskTower, _Mapping]]] = ...) -> None: ...
+    mask_net: MaskNetModule
+    def __init__(self, bottom_mlp: _Optional[_Union[MLP, _Mapping]] = ..., expert_mlp: _Optional[_Union[MLP, _Mapping]] = ..., gate_mlp: _Optional[_Union[MLP, _Mapping]] = ..., num_expert: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[BayesTaskTower, _Mapping]]] = ..., mask_net: _Optional[_Union[MaskNetModule, _Mapping]] = ...) -> None: ...
 
 class TaskTower(_message.Message):
     __slots__ = ("tower_name", "label_name", "metrics", "train_metrics", "losses", "num_class", "mlp", "weight", "sample_weight_name", "task_space_indicator_label", "in_task_space_weight", "out_task_space_weight", "pareto_min_loss_weight", "binary_cross_entropy", "softmax_cross_entropy", "l2_loss", "jrc_loss", "binary_focal_loss", "list_net_loss", "rank_net_loss", "rcr_loss")

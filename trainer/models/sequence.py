@@ -1,0 +1,173 @@
+"""Encoders of a behaviour sequence: T values of all rows in, one vector a row out.
+
+Sequences stay jagged: no value is padding, so nothing is computed for any, and the device never
+stops to tell the host the longest length. B rows, T values of all of them, D their width, Q <= D
+the width of the query (the candidate item).
+
+    lengths     2    0  1
+    values      a b     c        [T, D]
+    rows        0 0     2        [T], the row of each value
+    positions   0 1     0        [T], its place in the row's sequence
+
+A row without values gets zeros.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.config import ConfigError
+from trainer.models.layers import required_mlp
+from trainer.protos import pipeline_pb2 as pb
+
+
+class JaggedSequence(NamedTuple):
+    """A jagged sequence, laid out as in the module's drawing."""
+
+    values: Tensor
+    lengths: Tensor
+    rows: Tensor
+    positions: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, lengths: Tensor) -> "JaggedSequence":
+        """From values [T, D] and lengths [B], which sum to T."""
+        count = len(values)
+        index = torch.arange(len(lengths), device=lengths.device)
+        rows = torch.repeat_interleave(index, lengths, output_size=count)
+        starts = lengths.cumsum(0) - lengths
+        positions = torch.arange(count, device=lengths.device) - starts[rows]
+        return cls(values, lengths, rows, positions)
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """Softmax of scores, [T], over the values of each row."""
+        num_rows = len(self.lengths)
+        top = scores.new_full((num_rows,), -torch.inf)
+        top = top.scatter_reduce(0, self.rows, scores.detach(), "amax")
+        powers = (scores - top[self.rows]).exp()
+        return powers / powers.new_zeros(num_rows).index_add(0, self.rows, powers)[self.rows]
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Sum of weight * value of each row, [B, D], from weights [T]."""
+        total = self.values.new_zeros(len(self.lengths), self.values.shape[1])
+        return total.index_add(0, self.rows, (weights[:, None] * self.values).to(total.dtype))
+
+    def pooled(self, *, is_mean: bool, max_length: int = 0) -> Tensor:
+        """Sum or mean of each row's values, or of its first `max_length` ones; [B, D]."""
+        weights, lengths = torch.ones_like(self.rows, dtype=self.values.dtype), self.lengths
+        if max_length:
+            weights = weights.masked_fill(self.positions >= max_length, 0.0)
+            lengths = lengths.clamp(max=max_length)
+        total = self.weighted_sum(weights)
+        return total / lengths.clamp(min=1)[:, None] if is_mean else total
+
+
+class SequenceEncoder(nn.Module):
+    """What all encoders share: the group they read, and how much of it.
+
+    Attributes:
+        group: name of the sequence group.
+        width: of the vector that a row's sequence becomes.
+        max_length: values of a row that count, from its first on; 0 is all.
+    """
+
+    def __init__(self, group: str, width: int, max_length: int = 0) -> None:
+        super().__init__()
+        self.group, self.width, self.max_length = group, width, max_length
+
+    def forward(self, groups: dict[str, Tensor]) -> Tensor:
+        """[B, width] from `GROUP.query` [B, Q], `GROUP.sequence` [T, D], `GROUP.lengths` [B]."""
+        values, lengths = groups[f"{self.group}.sequence"], groups[f"{self.group}.lengths"]
+        return self.encode(groups.get(f"{self.group}.query"), JaggedSequence.of(values, lengths))
+
+    def encode(self, query: Tensor | None, sequence: JaggedSequence) -> Tensor:
+        """[B, width] from the query and the sequence of each row."""
+        raise NotImplementedError
+
+    def attend(self, scores: Tensor, sequence: JaggedSequence) -> Tensor:
+        """The values of each row, weighted by the softmax of their scores [T]; [B, D]."""
+        scores = scores.float() if scores.dtype != torch.float64 else scores  # not in half
+        if self.max_length:
+            scores = scores.masked_fill(sequence.positions >= self.max_length, -torch.inf)
+        return sequence.weighted_sum(sequence.softmax(scores))
+
+
+class DINEncoder(SequenceEncoder):
+    """Deep interest network (Zhou et al., KDD 2018): an MLP scores each value for the query.
+
+    score = MLP(q, s, q - s, q * s); the query's missing columns, D - Q, are zeros.
+    """
+
+    def __init__(self, group: str, query: int, width: int, config: pb.DINEncoder) -> None:
+        super().__init__(group, width, config.max_seq_length)
+        _check_query(group, "din_encoder", query, 1, width)
+        self.padding = width - query
+        hidden, hidden_width = required_mlp(4 * width, config, "attn_mlp")
+        self.score = nn.Sequential(hidden, nn.Linear(hidden_width, 1))
+
+    def encode(self, query: Tensor | None, sequence: JaggedSequence) -> Tensor:
+        """Attention of the query to each value."""
+        assert query is not None  # checked with the widths
+        s = sequence.values
+        q = F.pad(query, (0, self.padding)).index_select(0, sequence.rows)  # [T, D]
+        scores = self.score(torch.cat([q, s, q - s, q * s], dim=1)).squeeze(1)
+        return self.attend(scores, sequence)
+
+
+class SimpleAttention(SequenceEncoder):
+    """A value's score is its inner product with the query."""
+
+    def __init__(self, group: str, query: int, width: int, config: pb.SimpleAttention) -> None:
+        super().__init__(group, width, config.max_seq_length)
+        _check_query(group, "simple_attention", query, width, width)
+
+    def encode(self, query: Tensor | None, sequence: JaggedSequence) -> Tensor:
+        """Attention of the query to each value."""
+        assert query is not None  # checked with the widths
+        scores = (query.index_select(0, sequence.rows) * sequence.values).sum(1)
+        return self.attend(scores, sequence)
+
+
+class PoolingEncoder(SequenceEncoder):
+    """The sum or the mean of the values."""
+
+    def __init__(self, group: str, query: int, width: int, config: pb.PoolingEncoder) -> None:
+        super().__init__(group, width, config.max_seq_length)
+        if config.pooling_type not in ("sum", "mean"):
+            raise ConfigError(
+                f"pooling_encoder.pooling_type must be sum or mean, but got: "
+                f"`{config.pooling_type}`"
+            )
+        self.is_mean = config.pooling_type == "mean"
+
+    def encode(self, query: Tensor | None, sequence: JaggedSequence) -> Tensor:
+        """Pool each row's values."""
+        return sequence.pooled(is_mean=self.is_mean, max_length=self.max_length)
+
+
+_ENCODERS: dict[str, type[SequenceEncoder]] = {
+    "din_encoder": DINEncoder,
+    "simple_attention": SimpleAttention,
+    "pooling_encoder": PoolingEncoder,
+}
+
+
+def build_encoder(
+    config: pb.SeqEncoderConfig, group: str, widths: dict[str, tuple[int, ...]]
+) -> SequenceEncoder:
+    """The encoder of a sequence group, from the widths of its query and its sequence."""
+    kind = config.WhichOneof("seq_module") or ""
+    query, width = sum(widths[f"{group}.query"]), sum(widths[f"{group}.sequence"])
+    build = _ENCODERS[kind]
+    return build(group, query, width, getattr(config, kind))  # pyright: ignore[reportArgumentType, reportCallIssue]  # each encoder takes its own message
+
+
+def _check_query(group: str, kind: str, query: int, low: int, high: int) -> None:
+    if not low <= query <= high:
+        rule = str(high) if low == high else f"{low} to {high}"
+        raise ConfigError(
+            f"sequence group `{group}`: {kind} needs features that are no sequences, {rule} wide "
+            f"together (its sequence features are {high} wide), but they are {query} wide"
+        )
