@@ -159,7 +159,7 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
         _check_sessions(task, dataset, types)
         _check_column(types, task.label, f"label of task `{task.name}`", NUMBERS, where)
         _check_label_range(task, dataset)
-        for name in filter(None, (task.sample_weight, task.space_indicator)):
+        for name in filter(None, (task.sample_weight, task.space_indicator, *task.label_inputs)):
             _check_column(types, name, f"task `{task.name}`", NUMBERS, where)
         for name in task.grouping_keys:
             _check_column(types, name, f"metrics of task `{task.name}`", _KEYS, where)

@@ -141,8 +141,13 @@ def task_towers(config: EasyRecConfig) -> Any:
 
 
 def is_multi_task(config: EasyRecConfig) -> bool:
-    """Whether the model is of a kind that has task towers; one of another kind has one task."""
+    """Whether the model is of a kind that has task towers; one of another kind has one task.
+
+    A custom model is of either kind.
+    """
     kind = config.model_config.WhichOneof("model")
+    if kind == "custom":
+        return bool(config.model_config.custom.task_towers)
     field = config.model_config.DESCRIPTOR.fields_by_name[kind] if kind else None
     message = field.message_type if field else None
     return message is not None and "task_towers" in message.fields_by_name

@@ -67,9 +67,11 @@ class ColumnSpec:
 
     @property
     def indicator_labels(self) -> list[str]:
-        """Labels that only say whether a row is in a task's space."""
+        """Labels that nothing is trained on: of a task's space, or an input of the model."""
         labels = {task.label for task in self.tasks}
-        return sorted({t.space_indicator for t in self.tasks if t.space_indicator} - labels)
+        others = {task.space_indicator for task in self.tasks if task.space_indicator}
+        others.update(name for task in self.tasks for name in task.label_inputs)
+        return sorted(others - labels)
 
     @property
     def column_keys(self) -> list[tuple[str, str]]:

@@ -16,6 +16,8 @@ NAMED_GROUPS = {
     "pepnet": (("all",), ("domain", "uia")),
 }
 ALSO_ONE_OF_ANY_NAME = ("dlrm", "wukong")
+WITH_WIDE_GROUPS = ("wide_and_deep", "deepfm", "custom")
+WITH_SEQUENCE_GROUPS = ("multi_tower_din", "custom")
 TOWER_MODELS = ("multi_tower", "multi_tower_din")
 
 
@@ -52,9 +54,10 @@ def _check_group(group: pb.FeatureGroupConfig, kind: str, features: Mapping[str,
         raise ConfigError(f"{where} must have feature_names")
     members = _members(where, group.feature_names, features)
     if group.group_type == pb.SEQUENCE:
-        if kind != "multi_tower_din":
+        if kind not in WITH_SEQUENCE_GROUPS:
             raise ConfigError(
-                f"{where}: group_type SEQUENCE is for multi_tower_din, but the model is {kind}; "
+                f"{where}: group_type SEQUENCE is for {' and '.join(WITH_SEQUENCE_GROUPS)}, but "
+                f"the model is {kind}; "
                 f"put a sequence_groups and a sequence_encoders into a DEEP group"
             )
         _check_sequence_members(where, members)
@@ -102,9 +105,10 @@ def _check_sequence_members(where: str, members: list[Feature]) -> None:
 
 
 def _check_wide(where: str, members: list[Feature], kind: str) -> None:
-    if kind not in ("wide_and_deep", "deepfm"):
+    if kind not in WITH_WIDE_GROUPS:
         raise ConfigError(
-            f"{where}: group_type WIDE is for wide_and_deep and deepfm, but the model is {kind}"
+            f"{where}: group_type WIDE is for {', '.join(WITH_WIDE_GROUPS)}, but the model is "
+            f"{kind}"
         )
     for feature in members:
         if not isinstance(feature, IdFeature):
@@ -170,7 +174,7 @@ def _check_groups_of_model(model: pb.ModelConfig, kind: str, names: list[str]) -
     elif kind in NAMED_GROUPS:
         if len(names) > 1 or kind not in ALSO_ONE_OF_ANY_NAME:
             _check_named_groups(kind, names)
-    elif len(names) != 1:
+    elif len(names) != 1 and kind != "custom":
         raise ConfigError(
             f"model_config.feature_groups must have exactly one group for {kind}, "
             f"but got: {', '.join(names)}"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from trainer.config import ConfigError
+from trainer.group_checks import WITH_WIDE_GROUPS
 from trainer.protos import pipeline_pb2 as pb
 
 
@@ -11,14 +12,14 @@ def check_model(config: pb.EasyRecConfig) -> None:
     model = config.model_config
     kind = model.WhichOneof("model") or ""
     net: Any = getattr(model, kind)
-    if kind in ("wide_and_deep", "deepfm"):
-        if net.wide_embedding_dim < 1:
-            raise ConfigError(f"{kind}.wide_embedding_dim must be positive, but got: 0")
-        if model.num_class > 1 and not net.HasField("final"):
-            raise ConfigError(
-                f"{kind}: num_class must be 1 without `final`, but is {model.num_class}: the parts "
-                f"that are added to every class's logit would have no effect; set {kind}.final"
-            )
+    if kind in WITH_WIDE_GROUPS and net.wide_embedding_dim < 1:
+        raise ConfigError(f"{kind}.wide_embedding_dim must be positive, but got: 0")
+    adds_to_logits = kind in ("wide_and_deep", "deepfm") and not net.HasField("final")
+    if adds_to_logits and model.num_class > 1:
+        raise ConfigError(
+            f"{kind}: num_class must be 1 without `final`, but is {model.num_class}: what is added "
+            f"to every class's logit has no effect; set {kind}.final"
+        )
     if kind == "pepnet" and net.domain_input_name:
         labels = list(config.data_config.label_fields)
         if net.domain_input_name not in labels:
@@ -41,6 +42,10 @@ def unused_in_model(model: pb.ModelConfig) -> str:
         idle = [("gate_mlp", why), ("num_expert", why)]
     if kind in ("dlrm", "wukong") and "dense" not in groups:
         idle = [("dense_mlp", "there is no feature group `dense`")]
+    types = [group.group_type for group in model.feature_groups]
+    if kind == "custom" and pb.WIDE not in types:
+        why = "there is no feature group of type WIDE"
+        idle = [("wide_embedding_dim", why), ("wide_init_fn", why)]
     if kind == "pepnet":
         if "domain" not in groups:
             why = "there is no feature group `domain`"

@@ -1,7 +1,7 @@
 """Tasks: what each output of a model is trained on, with its losses, weights and metrics."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class Task:
     pareto_min_weight: float = 0.0
     metrics: tuple[MetricConfig, ...] = ()
     train_metrics: tuple[TrainMetricConfig, ...] = ()
+    label_inputs: tuple[str, ...] = ()  # labels that the model reads as inputs
 
     @property
     def is_binary(self) -> bool:
@@ -110,7 +111,9 @@ def parse_tasks(config: EasyRecConfig) -> list[Task]:
         raise ConfigError("data_config.label_fields must name the label columns, but is empty")
     towers = task_towers(config)
     if towers:
-        tasks = [_tower_task(tower) for tower in towers]
+        domain = config.model_config.pepnet.domain_input_name
+        inputs = (domain,) if domain else ()
+        tasks = [replace(_tower_task(tower), label_inputs=inputs) for tower in towers]
     elif not is_multi_task(config):
         model, weights = config.model_config, config.data_config.sample_weight_fields
         tasks = [

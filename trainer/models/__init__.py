@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainer.batch import SessionBatch
 from trainer.features import used_features
+from trainer.models.custom import build_custom
 from trainer.models.dbmtl import DBMTL
 from trainer.models.dcn import DCNV1, DCNV2
 from trainer.models.deepfm import DeepFM
@@ -99,7 +100,7 @@ def build_model(
     features = used_features(config)
     plans = plan_groups(features, config.model_config)
     groups = FeatureGroups(plans)
-    build: Any = MODELS[kind]
+    build: Any = build_custom if kind == "custom" else MODELS[kind]
     net = build(groups.widths, getattr(config.model_config, kind), tasks)
     lookups = [lookup for plan in plans for lookup in plan.lookups]
     return ClickModel(EmbeddingTables(features, lookups, tables_device), groups, net)

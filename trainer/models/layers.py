@@ -86,7 +86,8 @@ class GlobalBatchNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise [B, D]; counts and sums of rows are in float32 whatever the type."""
-        kept, features = features.dtype, features.float()
+        kept = features.dtype
+        features = features.to(torch.promote_types(kept, torch.float32))
         mean, variance = self.running_mean, self.running_variance
         if self.training:
             sums = torch.cat([features.sum(0), features.new_tensor([float(len(features))])])

@@ -100,7 +100,7 @@ class PEPNet(nn.Module):
         by_domain = [towers(per_task) for towers in self.towers]
         if not self.label_inputs:
             return by_domain[0], shared
-        domain = groups[f"{self.label_inputs[0]}.label"].long()[:, None, None]  # [B, 1, 1]
+        domain = self._domain(groups)[:, None, None]  # [B, 1, 1]
         stacked = {
             task: torch.stack([logits[task] for logits in by_domain], dim=1)  # [B, N, num_class]
             for task in by_domain[0]
@@ -110,3 +110,18 @@ class PEPNet(nn.Module):
             for task, logits in stacked.items()
         }
         return chosen, shared
+
+    def _domain(self, groups: dict[str, Tensor]) -> Tensor:
+        """Which of a task's towers speaks for each row, int64 [B]."""
+        (label,), count = self.label_inputs, len(self.towers)
+        domain = groups[f"{label}.label"].long()
+        is_known = ((domain >= 0) & (domain < count)).all()
+        if domain.device.type != "cpu":  # without stopping the device
+            torch._assert_async(is_known)
+        elif not is_known:
+            low, high = (int(value) for value in domain.aminmax())
+            raise ValueError(
+                f"label `{label}` must be in [0, {count}), the domains of pepnet.task_domain_num, "
+                f"but is {low if low < 0 else high} in some row; raise task_domain_num"
+            )
+        return domain

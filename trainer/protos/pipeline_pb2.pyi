@@ -753,7 +753,7 @@ class PoolingEncoder(_message.Message):
     def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., pooling_type: _Optional[str] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
-    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "pareto_gradient", "dlrm", "deepfm", "multi_tower", "multi_tower_din", "mask_net", "wide_and_deep", "dcn_v1", "dcn_v2", "wukong", "simple_multi_task", "mmoe", "dbmtl", "ple", "pepnet")
+    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "pareto_gradient", "dlrm", "deepfm", "multi_tower", "multi_tower_din", "mask_net", "wide_and_deep", "dcn_v1", "dcn_v2", "wukong", "simple_multi_task", "mmoe", "dbmtl", "ple", "pepnet", "custom")
     FEATURE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
@@ -775,6 +775,7 @@ class ModelConfig(_message.Message):
     DBMTL_FIELD_NUMBER: _ClassVar[int]
     PLE_FIELD_NUMBER: _ClassVar[int]
     PEPNET_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_FIELD_NUMBER: _ClassVar[int]
     feature_groups: _containers.RepeatedCompositeFieldContainer[FeatureGroupConfig]
     num_class: int
     losses: _containers.RepeatedCompositeFieldContainer[LossConfig]
@@ -796,7 +797,8 @@ class ModelConfig(_message.Message):
     dbmtl: DBMTL
     ple: PLE
     pepnet: PEPNet
-    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., dlrm: _Optional[_Union[DLRM, _Mapping]] = ..., deepfm: _Optional[_Union[DeepFM, _Mapping]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., multi_tower_din: _Optional[_Union[MultiTowerDIN, _Mapping]] = ..., mask_net: _Optional[_Union[MaskNet, _Mapping]] = ..., wide_and_deep: _Optional[_Union[WideAndDeep, _Mapping]] = ..., dcn_v1: _Optional[_Union[DCNV1, _Mapping]] = ..., dcn_v2: _Optional[_Union[DCNV2, _Mapping]] = ..., wukong: _Optional[_Union[WuKong, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., mmoe: _Optional[_Union[MMoE, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ..., ple: _Optional[_Union[PLE, _Mapping]] = ..., pepnet: _Optional[_Union[PEPNet, _Mapping]] = ...) -> None: ...
+    custom: CustomModel
+    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., dlrm: _Optional[_Union[DLRM, _Mapping]] = ..., deepfm: _Optional[_Union[DeepFM, _Mapping]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., multi_tower_din: _Optional[_Union[MultiTowerDIN, _Mapping]] = ..., mask_net: _Optional[_Union[MaskNet, _Mapping]] = ..., wide_and_deep: _Optional[_Union[WideAndDeep, _Mapping]] = ..., dcn_v1: _Optional[_Union[DCNV1, _Mapping]] = ..., dcn_v2: _Optional[_Union[DCNV2, _Mapping]] = ..., wukong: _Optional[_Union[WuKong, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., mmoe: _Optional[_Union[MMoE, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ..., ple: _Optional[_Union[PLE, _Mapping]] = ..., pepnet: _Optional[_Union[PEPNet, _Mapping]] = ..., custom: _Optional[_Union[CustomModel, _Mapping]] = ...) -> None: ...
 
 class MLP(_message.Message):
     __slots__ = ("hidden_units", "dropout_ratio", "activation", "use_bn", "bias", "use_ln")
@@ -1029,6 +1031,22 @@ class PEPNet(_message.Message):
     task_domain_num: int
     task_towers: _containers.RepeatedCompositeFieldContainer[TaskTower]
     def __init__(self, epnet_hidden_unit: _Optional[int] = ..., epnet_gamma: _Optional[float] = ..., ppnet_hidden_units: _Optional[_Iterable[int]] = ..., ppnet_activation: _Optional[str] = ..., ppnet_dropout_ratio: _Optional[_Iterable[float]] = ..., ppnet_gamma: _Optional[float] = ..., domain_input_name: _Optional[str] = ..., task_domain_num: _Optional[int] = ..., task_towers: _Optional[_Iterable[_Union[TaskTower, _Mapping]]] = ...) -> None: ...
+
+class CustomModel(_message.Message):
+    __slots__ = ("path", "class_name", "parameters", "task_towers", "wide_embedding_dim", "wide_init_fn")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    TASK_TOWERS_FIELD_NUMBER: _ClassVar[int]
+    WIDE_EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    WIDE_INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    class_name: str
+    parameters: str
+    task_towers: _containers.RepeatedCompositeFieldContainer[TaskTower]
+    wide_embedding_dim: int
+    wide_init_fn: str
+    def __init__(self, path: _Optional[str] = ..., class_name: _Optional[str] = ..., parameters: _Optional[str] = ..., task_towers: _Optional[_Iterable[_Union[TaskTower, _Mapping]]] = ..., wide_embedding_dim: _Optional[int] = ..., wide_init_fn: _Optional[str] = ...) -> None: ...
 
 class DBMTL(_message.Message):
     __slots__ = ("bottom_mlp", "expert_mlp", "gate_mlp", "num_expert", "task_towers", "mask_net")
