@@ -20,11 +20,11 @@ from trainer.trainer import Trainer
 STOP_AT, NUM_STEPS = 3, 6
 MORE = """
 feature_configs { sequence_feature { sequence_name: clicks sequence_length: 4 sequence_delim: ";"
-    features { id_feature { feature_name: item embedding_name: items num_buckets: 30
+    features { id_feature { feature_name: item embedding_name: shared_items num_buckets: 30
                             embedding_dim: 8 } }
     features { raw_feature { feature_name: price } } } }
 feature_configs { id_feature { feature_name: candidate expression: "item:item_id"
-    embedding_name: items num_buckets: 30 embedding_dim: 8 } }
+    embedding_name: shared_items num_buckets: 30 embedding_dim: 8 } }
 feature_configs { id_feature { feature_name: brands num_buckets: 30 embedding_dim: 4
                                weighted: true separator: "|" } }
 model_config { use_pareto_loss_weight: true }

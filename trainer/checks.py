@@ -84,9 +84,11 @@ def _check_sharding(config: EasyRecConfig) -> None:
 
 
 def _check_names(config: EasyRecConfig) -> None:
-    """Tower and group names become names of parameters, which PyTorch restricts."""
+    """Names that become names of parameters, which PyTorch restricts."""
     named = [("tower_name", tower.tower_name) for tower in task_towers(config)]
     named += [("group_name", group.group_name) for group in config.model_config.feature_groups]
+    ids = [each for each in used_features(config) if isinstance(each, IdFeature)]
+    named += [("embedding_name", each.table) for each in ids]
     for field, name in named:
         if not name or "." in name or hasattr(nn.ModuleDict, name):
             raise ConfigError(

@@ -13,6 +13,8 @@ feature_configs { sequence_id_feature { feature_name: views num_buckets: 30 embe
                                         sequence_length: 5 } }
 feature_configs { id_feature { feature_name: brands num_buckets: 9 embedding_dim: 8
                                weighted: true } }
+feature_configs { id_feature { feature_name: named embedding_name: items num_buckets: 30
+                               embedding_dim: 8 } }
 """
 LOSS = "losses { binary_cross_entropy {} }"
 TOWERS = f"task_towers {{ tower_name: a label_name: click {LOSS} }}"
@@ -52,7 +54,10 @@ FAULTS = {
         f"{group('wide', 'price', more='group_type: WIDE')} {DEEP} {DEEPFM}",
         "a WIDE group must have id features, but `price` is raw",
     ),
-    "wide elsewhere": (f"{WIDE} {MMOE}", "group_type WIDE is for wide_and_deep and deepfm, but"),
+    "wide elsewhere": (
+        f"{WIDE} {MMOE}",
+        "group_type WIDE is for wide_and_deep, deepfm, custom, but",
+    ),
     "unequal widths": (
         f"{WIDE} {group('deep', 'user_id', 'city')} {DEEPFM}",
         r"group `deep`: the features must be equally wide \(embedding_dim\), but are: 4, 8",
@@ -76,7 +81,10 @@ FAULTS = {
         f"{group('all', 'clicks__item')} {MMOE}",
         "`clicks__item` is a sequence, which must stand in a sequence_groups",
     ),
-    "sequence group elsewhere": (f"{SEQUENCE} {MMOE}", "SEQUENCE is for multi_tower_din, but the"),
+    "sequence group elsewhere": (
+        f"{SEQUENCE} {MMOE}",
+        "SEQUENCE is for multi_tower_din and custom, but",
+    ),
     "no sequence": (
         f"{ALL} {group('seq', 'item_id', more='group_type: SEQUENCE')} {DIN}",
         "must have a sequence feature, but has none",
@@ -148,6 +156,10 @@ FAULTS = {
     "gates for nothing": (
         f"{ALL} pepnet {{ ppnet_hidden_units: 8 {TOWERS} }}",
         "pepnet.ppnet_hidden_units: there is no feature group `uia`",
+    ),
+    "embedding_name": (
+        f"{group('all', 'item_id', 'named')} {MMOE}",
+        "embedding_name must have no dot and be no method .* but got: `items`; choose another",
     ),
     "init": (
         f"{WIDE} {DEEP} {DEEPFM.replace('final', 'wide_init_fn: uniform final')}",
