@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainer.columns import DataError
-from trainer.config import ConfigError, did_you_mean, task_towers
+from trainer.config import ConfigError, task_towers
 from trainer.encode import check_classes
 from trainer.feature_checks import (
     INTEGERS,
