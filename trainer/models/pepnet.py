@@ -113,7 +113,7 @@ class PEPNet(nn.Module):
 
     def _domain(self, groups: dict[str, Tensor]) -> Tensor:
         """Which of a task's towers speaks for each row, int64 [B]."""
-        (label,), count = self.label_inputs, len(self.towers)
+        label, count = self.label_inputs[0], len(self.towers)
         domain = groups[f"{label}.label"].long()
         is_known = ((domain >= 0) & (domain < count)).all()
         if domain.device.type != "cpu":  # without stopping the device
