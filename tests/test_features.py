@@ -86,12 +86,22 @@ def text_hash(*words: str, buckets: int = 100) -> list[int]:
         ("num_buckets: 9 value_dim: 1", pa.array(["4\x1d5", "", "6"]), [[4], [], [6]]),
         ('num_buckets: 9 value_dim: 1 separator: "|"', pa.array(["|4|5", "|"]), [[4], []]),
         ('num_buckets: 9 separator: "|"', pa.array(["4|5||6", "|"]), [[4, 5, 6], []]),
-        ("num_buckets: 9", pa.array([], pa.string()), []),
         ("num_buckets: 9", pa.array([None, [5]], pa.list_(pa.int32())), [[], [5]]),
     ],
 )
 def test_ids_as_they_are(rule, column, expected):
     assert id_rows(rule, column) == expected
+
+
+def test_no_rows():
+    features = parsed(GROUP % ("num_buckets: 9", "boundaries: 1 embedding_dim: 4"))
+    features += parsed('id_feature { feature_name: "f" num_buckets: 9 embedding_dim: 4 }')
+    names = {feature.column: pa.array([], pa.string()) for feature in features}
+    parts = collate_features(
+        encode_rows(pa.table(names), ColumnSpec(tuple(features), ())), features
+    )
+    assert (parts["ids"].keys(), parts["ids"].stride()) == (["f"], 0)
+    assert (len(parts["sequences"].keys()), parts["sequences"].stride()) == (2, 0)
 
 
 def test_hashed_values_and_defaults_hash_alike():
