@@ -152,7 +152,7 @@ def used_features(config: pb.EasyRecConfig) -> list[Feature]:
     used: set[str] = set()
     for group in config.model_config.feature_groups:
         used.update(group.feature_names)
-        for sequence in getattr(group, "sequence_groups", ()):
+        for sequence in group.sequence_groups:
             used.update(sequence.feature_names)
     return [feature for feature in parse_features(config) if feature.name in used]
 
