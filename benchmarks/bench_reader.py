@@ -3,18 +3,19 @@
     python -m benchmarks.bench_reader --output_path benchmarks/results/reader-cpu.json
 
 16 id columns and a label, zstd, sessions of 10 rows in the mean, batches of 8,192 rows, 1 process.
-Each measurement is a process of its own; the cases take turns. Before anything is timed, the sums
-of all columns must be those of the bare decoding.
+Each measurement is a process of its own, start-up and first use of its memory included; the cases
+take turns. Before anything is timed, the sums of all columns must be those of the bare decoding.
 
-    bare        ParquetFile.iter_batches(8192), files one after the other, PyArrow's own threads
-    stored      SessionLoader in stored order: whole sessions, checked ids, KeyedJaggedTensor
+    bare        ParquetFile.iter_batches(8192), files one after the other; 1 worker: in the calling
+                thread (use_threads=False), more: PyArrow's pool of that many (use_threads=True)
+    stored      SessionLoader in stored order: whole sessions, checked ids, KeyedJaggedTensor;
+                num_workers threads read, one more makes batches
     shuffled    SessionLoader with shuffle
 """
 
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.click_data import ID_COLUMNS, NUM_IDS, write_click_data
+from benchmarks.machine import cpu_name
 from trainer.encode import ColumnSpec
 from trainer.features import IdFeature, Ids
 from trainer.loader import SessionLoader
@@ -55,7 +57,9 @@ def batches(case: str, path: Path, workers: int) -> Iterator[Any]:
     """All batches of an epoch: record batches of "bare", else SessionBatches."""
     if case == "bare":
         for file in sorted(path.glob("part-*.parquet")):
-            yield from pq.ParquetFile(file).iter_batches(BATCH_SIZE, columns=COLUMNS)
+            yield from pq.ParquetFile(file).iter_batches(
+                BATCH_SIZE, columns=COLUMNS, use_threads=workers > 1
+            )
         return
     yield from SessionLoader(
         SessionDataset.open(path),
@@ -80,17 +84,21 @@ def check_sums(path: Path, workers: int) -> None:
 
 
 def measure(case: str, path: Path, workers: int, num_rows: int) -> dict[str, Any]:
-    """Read one epoch in this process."""
-    memory, rows, due = [], 0, 0
+    """Read as many epochs as give `num_rows` rows in this process."""
+    pa.set_cpu_count(workers)
+    memory, rows, due, epochs = [], 0, 0, 0
     started, cpu_started = time.perf_counter(), time.process_time()
-    for batch in batches(case, path, workers):
-        rows += batch.num_rows
-        if rows >= due:
-            memory.append(resident_mib())
-            due += num_rows // MEMORY_SAMPLES
+    while rows < num_rows:
+        epochs += 1
+        for batch in batches(case, path, workers):
+            rows += batch.num_rows
+            if rows >= due:
+                memory.append(resident_mib())
+                due += num_rows // MEMORY_SAMPLES
     seconds = time.perf_counter() - started
     return {
         "rows": rows,
+        "epochs": epochs,
         "seconds": seconds,
         "rows_per_second": rows / seconds,
         "cpu_ns_per_row": (time.process_time() - cpu_started) / rows * 1e9,
@@ -104,49 +112,62 @@ def resident_mib() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
-def in_process(case: str, path: Path, options: argparse.Namespace, rows: int) -> dict[str, Any]:
+def in_process(case: str, path: Path, workers: int, rows: int) -> dict[str, Any]:
     """`measure` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.bench_reader", "--case", case]
-    command += ["--data_path", str(path), "--rows", str(rows), "--workers", str(options.workers)]
+    command += ["--data_path", str(path), "--rows", str(rows), "--workers", str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{case} failed: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(path: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Every case in turn, `repeats` times: percentiles over the repeats."""
-    runs: dict[str, list[dict[str, Any]]] = {case: [] for case in CASES}
+def compare(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every case with every number of workers in turn, `repeats` times."""
+    settings = [(case, workers) for workers in options.workers for case in CASES]
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {setting: [] for setting in settings}
     for _ in range(options.repeats):
-        for case in CASES:
-            runs[case].append(in_process(case, path, options, options.rows))
-            print(f"{case:14s} {runs[case][-1]['rows_per_second']:12,.0f} rows/s", flush=True)
-    found = {}
-    for case, of_case in runs.items():
-        speeds = [run["rows_per_second"] for run in of_case]
-        found[case] = {
-            **{
-                f"rows_per_second_p{p}": round(float(np.percentile(speeds, p)))
-                for p in (20, 50, 80)
-            },
-            "cpu_ns_per_row_p50": round(
-                float(np.median([r["cpu_ns_per_row"] for r in of_case])), 1
-            ),
-            "resident_mib_max": max(max(run["resident_mib"]) for run in of_case),
-        }
+        for case, workers in settings:
+            run = in_process(case, path, workers, options.rows)
+            runs[case, workers].append(run)
+            print(f"{case:9s} {workers} {run['rows_per_second']:12,.0f} rows/s", flush=True)
+    found = [
+        {"case": case, "workers": workers, **percentiles(of_setting)}
+        for (case, workers), of_setting in runs.items()
+    ]
+    bare = {
+        each["workers"]: each["rows_per_second_p50"] for each in found if each["case"] == "bare"
+    }
+    for each in found:
+        each["share_of_bare"] = round(each["rows_per_second_p50"] / bare[each["workers"]], 3)
     return found
+
+
+def percentiles(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Speed, processor time and memory over the repeats of one setting."""
+    speeds = [run["rows_per_second"] for run in runs]
+    p20, p50, p80 = (round(float(each)) for each in np.percentile(speeds, [20, 50, 80]))
+    return {
+        "rows_per_second_p20": p20,
+        "rows_per_second_p50": p50,
+        "rows_per_second_p80": p80,
+        "cpu_ns_per_row_p50": round(float(np.median([r["cpu_ns_per_row"] for r in runs])), 1),
+        "resident_mib_max": max(max(run["resident_mib"]) for run in runs),
+    }
 
 
 def scale(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Shuffled epochs of growing size: cost per row and memory."""
     found = []
-    for rows in options.scale:
-        path = write_click_data(folder / f"rows-{rows}", rows)
-        run = in_process("shuffled", path, options, rows)
+    for dataset_rows in options.scale:
+        path = write_click_data(folder / f"rows-{dataset_rows}", dataset_rows)
+        rows = max(dataset_rows, options.rows)
+        run = in_process("shuffled", path, max(options.workers), rows)
         shutil.rmtree(path)
         memory = run.pop("resident_mib")
         quarter = len(memory) // 4
         run |= {
+            "dataset_rows": dataset_rows,
             "resident_mib_max": max(memory),
             "resident_mib_second_quarter": round(float(np.mean(memory[quarter : 2 * quarter]))),
             "resident_mib_last_quarter": round(float(np.mean(memory[-quarter:]))),
@@ -162,9 +183,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output_path", type=Path, help="JSON with the results")
-    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rows", type=int, default=20_000_000, help="least rows of a measurement")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, os.cpu_count()])
     parser.add_argument(
         "--scale", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000]
     )
@@ -177,24 +198,23 @@ def main() -> None:
     """Measure all cases, print them, write them."""
     options = parse_args()
     if options.case:
-        print(json.dumps(measure(options.case, options.data_path, options.workers, options.rows)))
+        (workers,) = options.workers
+        print(json.dumps(measure(options.case, options.data_path, workers, options.rows)))
         return
+    load_average = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         path = write_click_data(Path(folder) / "data", options.rows)
-        check_sums(path, options.workers)
-        cases = compare(path, options)
+        for workers in options.workers:
+            check_sums(path, workers)
         results = {
             "command": " ".join(["python -m benchmarks.bench_reader", *sys.argv[1:]]),
             "date": date.today().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "load_average": os.getloadavg(),
+            "machine": f"{os.cpu_count()} cores, {cpu_name()}",
+            "load_average_before": load_average,
             "versions": {"pyarrow": pa.__version__, "torch": torch.__version__},
             "rows": options.rows,
             "batch_size": BATCH_SIZE,
-            "cases": cases,
-            "shuffled_share_of_bare": round(
-                cases["shuffled"]["rows_per_second_p50"] / cases["bare"]["rows_per_second_p50"], 3
-            ),
+            "cases": compare(path, options),
             "scale": scale(options, Path(folder)),
         }
     print(json.dumps(results, indent=2))

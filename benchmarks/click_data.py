@@ -60,7 +60,7 @@ def _write_file(path: Path, number: int, seed: int) -> fmt.DataFile:
         pq.write_table(
             table,
             path / name,
-            row_group_size=ROW_GROUP_ROWS,
+            row_group_size=-(-table.num_rows // (FILE_ROWS // ROW_GROUP_ROWS)),
             max_rows_per_page=PAGE_ROWS,
             compression="zstd",
         )
