@@ -11,6 +11,8 @@ take turns. Before anything is timed, the sums of all columns must be those of t
     stored      SessionLoader in stored order: whole sessions, checked ids, KeyedJaggedTensor;
                 num_workers threads read, one more makes batches
     shuffled    SessionLoader with shuffle
+    torcheasyrec  with --torcheasyrec CHECKOUT: its reader and parser in the calling thread, rows
+                not shuffled, sessions cut where a batch ends
 """
 
 import argparse
@@ -31,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks import torcheasyrec_reader
 from benchmarks.click_data import ID_COLUMNS, NUM_IDS, write_click_data
 from benchmarks.machine import cpu_name
 from trainer.encode import ColumnSpec
@@ -53,8 +56,13 @@ def column_spec() -> ColumnSpec:
     return ColumnSpec(tuple(features), (task,))
 
 
-def batches(case: str, path: Path, workers: int) -> Iterator[Any]:
-    """All batches of an epoch: record batches of "bare", else SessionBatches."""
+def batches(case: str, path: Path, workers: int, torcheasyrec: Path | None = None) -> Iterator[Any]:
+    """All batches of an epoch: record batches of "bare", TorchEasyRec's own, or SessionBatches."""
+    if torcheasyrec and case == "torcheasyrec":
+        yield from torcheasyrec_reader.parsed_batches(
+            torcheasyrec, path, ID_COLUMNS, "click", BATCH_SIZE, NUM_IDS
+        )
+        return
     if case == "bare":
         for file in sorted(path.glob("part-*.parquet")):
             yield from pq.ParquetFile(file).iter_batches(
@@ -83,15 +91,18 @@ def check_sums(path: Path, workers: int) -> None:
         assert found.tolist() == expected.tolist(), f"{case} must give the rows of {path}"
 
 
-def measure(case: str, path: Path, workers: int, num_rows: int) -> dict[str, Any]:
-    """Read as many epochs as give `num_rows` rows in this process."""
+def measure(options: argparse.Namespace, workers: int) -> dict[str, Any]:
+    """Read as many epochs as give `rows` rows in this process."""
+    case, num_rows = options.case, options.rows
     pa.set_cpu_count(workers)
+    if case == "torcheasyrec":  # import it before anything is timed
+        next(batches(case, options.data_path, workers, options.torcheasyrec))
     memory, rows, due, epochs = [], 0, 0, 0
     started, cpu_started = time.perf_counter(), time.process_time()
     while rows < num_rows:
         epochs += 1
-        for batch in batches(case, path, workers):
-            rows += batch.num_rows
+        for batch in batches(case, options.data_path, workers, options.torcheasyrec):
+            rows += len(batch.labels["click"]) if case == "torcheasyrec" else batch.num_rows
             if rows >= due:
                 memory.append(resident_mib())
                 due += num_rows // MEMORY_SAMPLES
@@ -112,10 +123,14 @@ def resident_mib() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
-def in_process(case: str, path: Path, workers: int, rows: int) -> dict[str, Any]:
+def in_process(
+    case: str, path: Path, workers: int, rows: int, torcheasyrec: Path | None = None
+) -> dict[str, Any]:
     """`measure` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.bench_reader", "--case", case]
     command += ["--data_path", str(path), "--rows", str(rows), "--workers", str(workers)]
+    if torcheasyrec:
+        command += ["--torcheasyrec", str(torcheasyrec)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{case} failed: {done.stderr[-2000:]}")
@@ -125,10 +140,12 @@ def in_process(case: str, path: Path, workers: int, rows: int) -> dict[str, Any]
 def compare(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every case with every number of workers in turn, `repeats` times."""
     settings = [(case, workers) for workers in options.workers for case in CASES]
+    if options.torcheasyrec:
+        settings.append(("torcheasyrec", 1))
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {setting: [] for setting in settings}
     for _ in range(options.repeats):
         for case, workers in settings:
-            run = in_process(case, path, workers, options.rows)
+            run = in_process(case, path, workers, options.rows, options.torcheasyrec)
             runs[case, workers].append(run)
             print(f"{case:9s} {workers} {run['rows_per_second']:12,.0f} rows/s", flush=True)
     found = [
@@ -189,6 +206,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000]
     )
+    parser.add_argument("--torcheasyrec", type=Path, help="its checkout, protos compiled")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--data_path", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -199,7 +217,7 @@ def main() -> None:
     options = parse_args()
     if options.case:
         (workers,) = options.workers
-        print(json.dumps(measure(options.case, options.data_path, workers, options.rows)))
+        print(json.dumps(measure(options, workers)))
         return
     load_average = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
