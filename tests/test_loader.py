@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torchrec.streamable import Pipelineable
 
 from preprocessing.dataset_format import DatasetError
 from tests.configs import two_task_config
@@ -262,3 +263,29 @@ def test_remote_folders_give_the_same_batches(dataset, tmp_path):
         SessionDataset.open("memory://remote/nowhere")
     with pytest.raises(DatasetError, match="'nope://x' cannot be reached: Protocol not known"):
         SessionDataset.open("nope://x")
+
+
+def test_a_block_is_one_record_batch_over_the_edges_of_row_groups(table, dataset):
+    for block in range(len(dataset.blocks)):
+        read, first_row, num_rows = dataset.read_block(block, ["row", "user_id"])
+        assert {column.num_chunks for column in read.columns} == {1}
+        assert read.num_rows == first_row[-1] + num_rows[-1]
+
+
+def test_memory_of_arrow_is_kept_for_the_next_block(dataset):
+    loader(dataset)
+    assert pa.default_memory_pool().backend_name == "jemalloc"
+
+
+def test_a_copy_stream_gets_every_tensor_of_a_batch(dataset, monkeypatch):
+    batch = next(loader(dataset, num_workers=0).batches())
+    recorded = []
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda tensor, stream: recorded.append(tensor.data_ptr())
+    )
+    assert isinstance(batch, Pipelineable)
+    batch.record_stream("a stream")
+    tensors = [batch.dense, batch.session_offsets, batch.sessions, batch.ids.values()]
+    tensors += [batch.ids.lengths(), *batch.labels.values(), *batch.weights.values()]
+    tensors += batch.groups.values()
+    assert {tensor.data_ptr() for tensor in tensors} <= set(recorded)

@@ -2,8 +2,8 @@
 
     plan -> shares of this rank -> windows -> blocks read and encoded -> batches
 
-A window's blocks are read by worker threads while the batches of the window before are consumed, so
-about two windows of this rank's rows are in memory.
+A window's blocks are read by worker threads while the next window is planned and the batches of the
+window before are consumed, so about two windows of this rank's rows are in memory.
 """
 
 import os
@@ -21,7 +21,7 @@ from trainer.collate import collate_features
 from trainer.encode import ColumnSpec, encode_rows
 from trainer.memory import keep_freed_memory
 from trainer.plan import EpochPlan, Int64Array, Place
-from trainer.reader import SessionDataset
+from trainer.reader import WINDOW_ROWS, SessionDataset
 from trainer.rows import Rows
 from trainer.window import Part, Share, WindowReader
 
@@ -101,11 +101,14 @@ class SessionLoader:
                 f"{self.dataset.path}: there must be at least one global batch, but drop_remainder "
                 f"leaves none; lower batch_size ({self.batch_size}) or set drop_remainder: false"
             )
+        start = start or Place()
         if self.num_workers == 0:
-            yield from reader.windows(start or Place(), map)
+            yield from reader.windows(start.window, reader.shares(start), map)
             return
-        with ThreadPoolExecutor(self.num_workers, "session-blocks") as pool:
-            yield from reader.windows(start or Place(), pool.map)
+        ahead = WINDOW_ROWS // reader.plan.full_rows + 1  # about a window is planned ahead
+        shares = in_background(reader.shares(start), ahead, "session-plan")
+        with ThreadPoolExecutor(self.num_workers, "session-blocks") as pool, closing(shares):
+            yield from reader.windows(start.window, shares, pool.map)
 
     def _batches(
         self, windows: Generator[list[tuple[Share, Part]], None, None]

@@ -1,6 +1,6 @@
 """What a rank reads: its shares of the global batches, window by window, each block once."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -56,24 +56,8 @@ class WindowReader:
     rank: int
     world_size: int
 
-    def windows(
-        self, start: Place, map_blocks: Map
-    ) -> Generator[list[tuple[Share, Part]], None, None]:
-        """Window after window with the shares that touch it.
-
-        A share whose sessions lie in two windows is in both.
-        """
-        window, waiting = start.window, []
-        for share in self._shares(start):
-            waiting.append(share)
-            while window < share.last_window:
-                yield self._read(window, waiting, map_blocks)
-                window += 1
-                waiting = [each for each in waiting if window <= each.last_window]
-        if waiting:
-            yield self._read(window, waiting, map_blocks)
-
-    def _shares(self, start: Place) -> Iterator[Share]:
+    def shares(self, start: Place) -> Generator[Share, None, None]:
+        """This rank's share of every global batch from a place on."""
         for batch in self.plan.batches(start):
             yield Share(
                 sessions=batch.share(self.rank, self.world_size),
@@ -81,6 +65,23 @@ class WindowReader:
                 cursor=Cursor(self.plan.epoch, batch.start, batch.end, batch.is_last),
                 last_window=int(batch.sessions.slot.max()) // self.plan.window_blocks,
             )
+
+    def windows(
+        self, first: int, shares: Iterable[Share], map_blocks: Map
+    ) -> Generator[list[tuple[Share, Part]], None, None]:
+        """Window after window, from the first on, with the shares that touch it.
+
+        A share whose sessions lie in two windows is in both.
+        """
+        window, waiting = first, []
+        for share in shares:
+            waiting.append(share)
+            while window < share.last_window:
+                yield self._read(window, waiting, map_blocks)
+                window += 1
+                waiting = [each for each in waiting if window <= each.last_window]
+        if waiting:
+            yield self._read(window, waiting, map_blocks)
 
     def _read(self, window: int, shares: list[Share], map_blocks: Map) -> list[tuple[Share, Part]]:
         edges = np.array([window, window + 1]) * self.plan.window_blocks
