@@ -21,6 +21,7 @@ def run_on_ranks(work: Callable[[torch.device], None]) -> int:
     # TorchRec and the torch underneath it warn of each other at every start.
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
+    warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
     device, watch = start_process_group()
     try:
         work(device)

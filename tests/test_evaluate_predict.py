@@ -320,7 +320,7 @@ def test_a_checkpoint_of_another_config_is_an_error(folder):
     other = ["--pipeline_config_path", folder / "other.config", "--checkpoint_path", folder / "run"]
     found = message_of(lambda: run_evaluate(*other, "--eval_input_path", folder / "eval"))
     assert "does not fit the model of the config" in found
-    assert "is [16, 32] there and [8, 32] here" in found
+    assert "towers.ctr.0.bias is [16] there and [8] here" in found
     assert "use the config it was written with" in found
 
 

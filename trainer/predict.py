@@ -95,7 +95,6 @@ class Predictor:
             "output_columns": self.chosen,
         }
 
-    @torch.no_grad()
     def predict(self, output: PredictOutput) -> int:
         """Score and write every part that is not there yet; returns the rows scored.
 
@@ -106,7 +105,7 @@ class Predictor:
         todo = [part for part in self.source.parts if not output.has(part.output_name)]
         todo.sort(key=lambda part: -part.num_rows)  # so that parts of one round are about as long
         dist.barrier()  # all have looked before any writes
-        with averaged:
+        with averaged, torch.no_grad():
             for first in range(0, len(todo), self.world_size):
                 together = todo[first : first + self.world_size]
                 steps = max(math.ceil(part.num_rows / self.batch_size) for part in together)
