@@ -1,9 +1,9 @@
 """Made samples with the columns of the Taobao display-advertising set, as a session dataset.
 
-16 id columns with the table sizes of TorchEasyRec's taobao examples, labels `clk` and `buy`, sessions
-by user. Rows a user: geometric with a mean of 23, as in the public set (26.6 million rows of 1.14
-million users). The ids of a user or an advertisement belong together, as they do there; what is
-clicked depends on their segments, so that AUC rises above 0.5 within some hundred steps.
+16 id columns with the table sizes of TorchEasyRec's taobao examples, labels `clk` and `buy`,
+sessions by user. Rows a user: geometric with a mean of 23, as in the public set (26.6 million rows
+of 1.14 million users). The ids of a user or an advertisement belong together, as they do there;
+what is clicked depends on their segments, so that AUC rises above 0.5 within some hundred steps.
 """
 
 import json

@@ -18,6 +18,7 @@ from torchrec.distributed.planner.storage_reservations import (
 )
 from torchrec.distributed.planner.types import PlannerError
 
+from trainer.compilation import compile_network
 from trainer.config import ConfigError
 from trainer.features import IdFeature
 from trainer.models import build_model
@@ -49,6 +50,7 @@ def build_parallel(
     click_model = build_model(config, tasks)
     click_model.groups.to(device)
     click_model.net.to(device)
+    compile_network(click_model.net, config)
     objective = Objective(click_model, tasks, config.model_config, mixed_dtype(config.train_config))
     if objective.pareto is not None:
         objective.pareto.to(device)

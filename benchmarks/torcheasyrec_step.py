@@ -1,0 +1,226 @@
+"""TorchEasyRec's training step on the data of bench_train.py, which runs this under torchrun.
+
+    torchrun --standalone --nproc_per_node=1 -m benchmarks.torcheasyrec_step \\
+        --checkout PATH --data_path FOLDER --loss ours --steps 40 --batch_size 4096
+
+Needs a checkout of TorchEasyRec, of which nothing is part of this repository. What of its needs
+does not install everywhere (its closed feature generator, its cloud readers) is stubbed: samples
+come encoded (FG_NONE), from our loader, read beforehand, so that reading costs it nothing. Model,
+planner, optimizers and pipeline are TorchEasyRec's, by the functions of its `train_and_evaluate`.
+With `--loss own` the checkout's JRC counts (quadratic in the batch up to release 1.3); `--loss ours`
+puts our JRC in its place, which leaves the comparison of all the rest.
+"""
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from google.protobuf import json_format
+from torch import Tensor, nn
+
+from benchmarks.taobao_data import dbmtl_jrc_config
+from launch.train import start_process_group
+from losses import JRCLoss
+from trainer.batch import SessionBatch
+from trainer.config import parse_config
+from trainer.encode import ColumnSpec
+from trainer.features import used_features
+from trainer.loader import SessionLoader
+from trainer.reader import SessionDataset
+from trainer.tasks import parse_tasks
+
+EXAMPLE = "examples/dbmtl_taobao_jrc.config"
+OPTIONAL = [
+    *("alibabacloud_credentials", "anytree", "common_io", "confluent_kafka", "faiss"),
+    *("feature_store_py", "graphlearn", "odps", "pandas", "psutil", "pyfg", "safetensors"),
+    "sklearn",
+]
+NUM_BATCHES, WARMUP_STEPS = 30, 8
+MEMORY_BYTES = 16 << 30  # of a machine, for the planner
+
+
+class StubType(type):
+    """A class whose every attribute is such a class."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return StubType(name, (), {"__init__": lambda self, *args, **options: None})
+
+
+class StubModule(types.ModuleType):
+    """A module that has every attribute."""
+
+    __path__: ClassVar[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(StubType("stub", (), {}), name)
+
+
+class StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a stub for each of OPTIONAL; put last, it is asked for what is not installed."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        """The stub's spec, or None."""
+        is_optional = name.split(".")[0] in OPTIONAL
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if is_optional else None
+
+    def create_module(self, spec: Any) -> types.ModuleType:
+        """The stub."""
+        return StubModule(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing to run."""
+
+
+def import_torcheasyrec(checkout: Path) -> Any:
+    """Its module `tzrec.main`, from a checkout whose messages are compiled."""
+    sys.path.insert(0, str(checkout))
+    sys.meta_path.append(StubFinder())
+    # It asks protobuf for defaults by an argument that protobuf 5 dropped.
+    to_dict = json_format.MessageToDict
+    json_format.MessageToDict = lambda message, including_default_value_fields=False, **options: (
+        (_defaults(message) if including_default_value_fields else {}) | to_dict(message, **options)
+    )
+    main = import_module("tzrec.main")
+    memory = types.SimpleNamespace(total=MEMORY_BYTES)
+    planning = import_module("tzrec.utils.plan_util")
+    setattr(planning, "psutil", types.SimpleNamespace(virtual_memory=lambda: memory))  # noqa: B010
+    return main
+
+
+def _defaults(message: Any) -> dict[str, Any]:
+    plain = [f for f in message.DESCRIPTOR.fields if not (f.message_type or f.containing_oneof)]
+    return {f.name: [] if f.is_repeated else f.default_value for f in plain}
+
+
+class LinearJRC(nn.Module):
+    """Our JRC behind the arguments of TorchEasyRec's."""
+
+    def __init__(self, alpha: float = 0.5, reduction: str = "mean") -> None:
+        super().__init__()
+        self.alpha, self.reduction = alpha, reduction
+
+    def forward(self, logits: Tensor, labels: Tensor, session_ids: Tensor) -> Tensor:
+        """As theirs."""
+        return linear_jrc(logits, labels, session_ids, self.alpha, self.reduction)
+
+
+@torch.fx.wrap
+def linear_jrc(logits: Any, labels: Any, ids: Any, alpha: float, reduction: str) -> Tensor:
+    """One node of the graph that their pipeline traces."""
+    return JRCLoss(alpha, reduction)(logits, labels, session_ids=ids)
+
+
+def build_pipeline(main: Any, config: Any, device: torch.device, batch_size: int) -> Any:
+    """Model, tables, optimizers and pipeline, step by step as its `train_and_evaluate`."""
+    train, data = config.train_config, config.data_config
+    features = main._create_features(list(config.feature_configs), data)
+    model = main._create_model(config.model_config, features, list(data.label_fields))
+    model = main.TrainWrapper(model, device=device)
+    build = main.optimizer_builder
+    sparse, options = build.create_sparse_optimizer(train.sparse_optimizer)
+    main.apply_optimizer_in_backward(sparse, model.model.sparse_parameters()[0], options)
+    planner = main.create_planner(
+        device=device,
+        batch_size=batch_size,
+        ckpt_plan_path=None,
+        global_constraints_cfg=None,
+        model=model,
+    )
+    sharders = main.get_default_sharders()
+    plan = planner.collective_plan(model, sharders, dist.GroupMember.WORLD)
+    model = main.DistributedModelParallel(model, device=device, sharders=sharders, plan=plan)
+    dense, options = build.create_dense_optimizer(train.dense_optimizer)
+    parameters = dict(main.in_backward_optimizer_filter(model.named_parameters()))
+    keyed = main.KeyedOptimizerWrapper(parameters, lambda params: dense(params, **options))
+    optimizer = main.TZRecOptimizer(main.CombinedOptimizer([model.fused_optimizer, keyed]))
+    model.train()
+    return main.create_train_pipeline(model, optimizer)
+
+
+def read_batches(data_path: Path, batch_size: int) -> list[SessionBatch]:
+    """This rank's first batches, as bench_train.py's trainer reads them."""
+    config = parse_config(dbmtl_jrc_config())
+    spec = ColumnSpec(tuple(used_features(config)), tuple(parse_tasks(config)))
+    loader = SessionLoader(
+        SessionDataset.open(str(data_path / "train")),
+        spec,
+        batch_size=batch_size,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        shuffle=True,
+    )
+    return list(islice(loader.batches(), NUM_BATCHES))
+
+
+def endless(batches: list[SessionBatch]) -> Iterator[Any]:
+    """TorchEasyRec's batches, over and over."""
+    utils = import_module("tzrec.datasets.utils")
+    converted = [
+        utils.Batch(sparse_features={utils.BASE_DATA_GROUP: batch.ids}, labels=dict(batch.labels))
+        for batch in batches
+    ]
+    while True:
+        yield from converted
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkout", type=Path, required=True)
+    parser.add_argument("--data_path", type=Path, required=True)
+    parser.add_argument("--loss", choices=("own", "ours"), required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch_size", type=int, required=True)
+    return parser.parse_args()
+
+
+def compile_messages(checkout: Path) -> None:
+    """Compile TorchEasyRec's protocol buffers, which its own set-up does."""
+    protos = [str(path.relative_to(checkout)) for path in checkout.glob("tzrec/protos/**/*.proto")]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=.", *protos]
+    subprocess.run(command, cwd=checkout, check=True)
+
+
+def main() -> None:
+    """One rank; rank 0 prints the samples per second of all ranks, step by step, as JSON."""
+    options = parse_args()
+    device, watch = start_process_group()
+    batches = read_batches(options.data_path, options.batch_size)
+    easyrec = import_torcheasyrec(options.checkout)
+    if options.loss == "ours":
+        setattr(import_module("tzrec.models.rank_model"), "JRCLoss", LinearJRC)  # noqa: B010
+    load = import_module("tzrec.utils.config_util").load_pipeline_config
+    config = load(str(options.checkout / EXAMPLE))
+    pipeline = build_pipeline(easyrec, config, device, options.batch_size)
+    source, speeds = endless(batches), []
+    for step in range(WARMUP_STEPS + options.steps):
+        started = time.perf_counter()
+        pipeline.progress(source)
+        rows = batches[step % len(batches)].global_rows
+        speeds.append(rows / (time.perf_counter() - started))
+    watch.stop()
+    if dist.get_rank() == 0:
+        print(json.dumps(speeds[WARMUP_STEPS:]))
+    sys.stdout.flush()
+    os._exit(0)  # as launch/train.py does, and for its reason
+
+
+if __name__ == "__main__":
+    main()
