@@ -7,7 +7,7 @@ Needs a checkout of TorchEasyRec, of which nothing is part of this repository. W
 does not install everywhere (its closed feature generator, its cloud readers) is stubbed: samples
 come encoded (FG_NONE), from our loader, read beforehand, so that reading costs it nothing. Model,
 planner, optimizers and pipeline are TorchEasyRec's, by the functions of its `train_and_evaluate`.
-With `--loss own` the checkout's JRC counts (quadratic in the batch up to release 1.3); `--loss ours`
+With `--loss own` its own JRC counts (quadratic in the batch in release 1.3); `--loss ours`
 puts our JRC in its place, which leaves the comparison of all the rest.
 """
 
