@@ -132,7 +132,7 @@ def gpu_busy_share(trainer: Trainer) -> float:
     batches.close()
     spans = sorted(
         (event.time_range.start, event.time_range.end)
-        for event in trace.events()
+        for event in trace.events() or []
         if event.device_type == torch.autograd.DeviceType.CUDA
     )
     return covered(spans) / 1e6 / seconds

@@ -52,14 +52,15 @@ def write_taobao_data(path: Path, num_rows: int, seed: int = 0, first_user: int 
     if (path / fmt.MANIFEST_NAME).exists():
         return path
     (path / fmt.INDEX_FOLDER).mkdir(parents=True, exist_ok=True)
-    files, lengths = [], []
+    files, lengths, columns = [], [], []
     for number in range(max(1, round(num_rows / ROWS_PER_FILE))):
         random = np.random.default_rng([seed, number])
         lengths.append(random.geometric(1 / MEAN_SESSION_ROWS, ROWS_PER_FILE // MEAN_SESSION_ROWS))
         table = _rows(lengths[-1], first_user, random)
         files.append(_write_file(path, number, table, lengths[-1]))
         first_user += len(lengths[-1])
-    _write_manifest(path, table.schema, files, np.concatenate(lengths))
+        columns = table.schema.names
+    _write_manifest(path, columns, files, np.concatenate(lengths))
     return path
 
 
@@ -118,7 +119,7 @@ def _write_file(path: Path, number: int, table: pa.Table, lengths: np.ndarray) -
 
 
 def _write_manifest(
-    path: Path, schema: pa.Schema, files: list[fmt.DataFile], lengths: np.ndarray
+    path: Path, columns: list[str], files: list[fmt.DataFile], lengths: np.ndarray
 ) -> None:
     p50, p90, p99 = (int(each) for each in np.percentile(lengths, (50, 90, 99)))
     rows = int(lengths.sum())
@@ -126,7 +127,7 @@ def _write_manifest(
         session_columns=(USER_ID,),
         timestamp_column="time_stamp",
         tie_breakers=(),
-        schema=tuple(fmt.Column(name, "bigint") for name in schema.names),
+        schema=tuple(fmt.Column(name, "bigint") for name in columns),
         files=tuple(files),
         statistics=fmt.Statistics(
             rows=rows,
