@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import sys
 import tempfile
 import traceback
@@ -68,6 +69,7 @@ def try_configs(paths: list[str], folder: Path) -> dict[str, list[float] | str]:
 def _train_all(rank: int, paths: list[str], folder: str) -> None:
     """One rank's part: every config, one after the other."""
     torch.set_num_threads(1)
+    os.environ["LOCAL_WORLD_SIZE"] = str(NUM_RANKS)  # TorchRec asks for it
     results: dict[str, list[float] | str] = {}
     for number, path in enumerate(paths):
         where = Path(folder) / str(number)

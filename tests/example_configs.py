@@ -253,7 +253,7 @@ CONFIGS = {
     ),
     "wukong_criteo": criteo(
         "FG_DAG",
-        f"""{SPARSE} wukong {{ dense_mlp {{ hidden_units: 64 hidden_units: 16 }}
+        f"""{SPARSE} wukong {{ dense_mlp {{ hidden_units: 64 hidden_units: 32 }}
         {WUKONG_LAYER} {WUKONG_LAYER} final {{ hidden_units: 64 hidden_units: 32 }} }}
         num_class: 1""",
     ),

@@ -73,10 +73,6 @@ FAULTS = {
         "must be sparse, dense, or one group of any name for dlrm, but got: dense, more",
     ),
     "dense_mlp for nothing": (f"{ALL} {DLRM}", "dlrm.dense_mlp: there is no feature group `dense`"),
-    "dense of another width": (
-        f"{group('dense', 'price')} {group('sparse', 'tags')} {DLRM}",
-        "dense_mlp.hidden_units must end with the width of the features of group `sparse`, 4, but",
-    ),
     "sequence in a row": (
         f"{group('all', 'clicks__item')} {MMOE}",
         "`clicks__item` is a sequence, which must stand in a sequence_groups",

@@ -117,10 +117,10 @@ def test_cross_layers(low_rank):
         assert net({"all": inputs})[0]["click"][b].item() == pytest.approx(logit.item())
 
 
-@pytest.mark.parametrize("has_dense", [True, False])
+@pytest.mark.parametrize("has_dense", [4, 3, 0], ids=["dense", "dense of another width", "sparse"])
 @pytest.mark.parametrize("with_sparse", [True, False])
 def test_dlrm_multiplies_each_pair_once(has_dense, with_sparse):
-    dense = 'dense_mlp { hidden_units: 4 activation: "" }' if has_dense else ""
+    dense = f'dense_mlp {{ hidden_units: {has_dense} activation: "" }}' if has_dense else ""
     flag = str(with_sparse).lower()
     text = f'{dense} arch_with_sparse: {flag} final {{ hidden_units: 3 activation: "" }}'
     widths: dict[str, tuple[int, ...]] = {"dense": (1, 2), "sparse": (4, 4, 4)}
@@ -132,8 +132,11 @@ def test_dlrm_multiplies_each_pair_once(has_dense, with_sparse):
         sparse = list(inputs["sparse" if has_dense else "anything"][b].numpy().reshape(3, 4))
         front = []
         if has_dense:
-            name = "tokens.dense_mlp.0"
-            front = [w[f"{name}.weight"] @ inputs["dense"][b].numpy() + w[f"{name}.bias"]]
+            name = "tokens.dense_mlp"
+            x = w[f"{name}.0.0.weight"] @ inputs["dense"][b].numpy() + w[f"{name}.0.0.bias"]
+            if has_dense != 4:
+                x = w[f"{name}.1.weight"] @ x + w[f"{name}.1.bias"]
+            front = [x]
         tokens = front + sparse
         pairs = [
             tokens[i] @ tokens[j] for i in range(len(tokens)) for j in range(i + 1, len(tokens))

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ConfigError
 from trainer.models.layers import required_mlp, same_width
 from trainer.protos import pipeline_pb2 as pb
 
@@ -11,7 +10,8 @@ from trainer.protos import pipeline_pb2 as pb
 class FeatureTokens(nn.Module):
     """The features of the group `sparse`, after what an MLP makes of the group `dense`.
 
-    A group that stands alone is the sparse one, whatever its name.
+    A group that stands alone is the sparse one, whatever its name. Where the MLP ends in another
+    width, a linear layer brings it to D (TorchEasyRec refuses it, but has it in an example).
 
     Attributes:
         count: N.
@@ -24,13 +24,11 @@ class FeatureTokens(nn.Module):
         self.count, self.width = len(widths[self.sparse]), same_width(widths, self.sparse)
         self.dense_mlp = None
         if len(widths) > 1:
-            self.dense_mlp, dense_width = required_mlp(sum(widths["dense"]), config, "dense_mlp")
+            hidden, dense_width = required_mlp(sum(widths["dense"]), config, "dense_mlp")
+            fits = dense_width == self.width
+            project = nn.Identity() if fits else nn.Linear(dense_width, self.width)
+            self.dense_mlp = nn.Sequential(hidden, project)
             self.count += 1
-            if dense_width != self.width:
-                raise ConfigError(
-                    f"{config.DESCRIPTOR.name}.dense_mlp.hidden_units must end with the width of "
-                    f"the features of group `sparse`, {self.width}, but ends with: {dense_width}"
-                )
 
     def forward(self, groups: dict[str, Tensor]) -> Tensor:
         """[B, N, D], the dense features first."""
