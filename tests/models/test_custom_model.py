@@ -53,7 +53,8 @@ def test_the_documented_model_trains(source, tmp_path):
     (batch,) = SessionLoader(data, spec, batch_size=1000).batches()
     torch.manual_seed(0)
     objective = Objective(build_model(config, tasks, "cpu"), tasks, config.model_config)
-    assert objective.model.net.layers[0].out_features == 16  # as `parameters` says
+    bias = objective.get_parameter("model.net.layers.0.bias")
+    assert len(bias) == 16  # as `parameters` says
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.05)
     losses = []
     for _ in range(60):

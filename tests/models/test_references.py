@@ -78,7 +78,8 @@ def test_deepfm(groups, final):
     for b in range(3):
         x = {name: each[b].numpy() for name, each in inputs.items()}
         fm = x["fm" if "fm" in groups else "deep"].reshape(-1, 2)
-        second = sum(fm[i] * fm[j] for i in range(len(fm)) for j in range(i))
+        pairs = [fm[i] * fm[j] for i in range(len(fm)) for j in range(i)]
+        second = np.sum(pairs, axis=0)
         deep = w["deep.0.weight"] @ x["deep"] + w["deep.0.bias"]
         if final:
             joined = np.concatenate([[x["wide"].sum()], second, deep])

@@ -67,7 +67,8 @@ class PEPNet(nn.Module):
     ) -> None:
         super().__init__()
         features = width = sum(widths["all"])
-        self.label_inputs = (config.domain_input_name,) if config.domain_input_name else ()
+        named = [config.domain_input_name] if config.domain_input_name else []
+        self.label_inputs: tuple[str, ...] = tuple(named)
         self.embedding_gate, self.personalized = None, nn.ModuleList()
         if "domain" in widths:
             hidden = config.epnet_hidden_unit or features
