@@ -61,6 +61,7 @@ class SessionBatch(Pipelineable):
         sessions: int64 [S], session numbers, unique over the dataset.
         global_rows: rows of the global batch, over all ranks.
         cursor: the batch's place in the plan.
+        session_features: keys of `ids` that hold the same id in all rows of each session.
     """
 
     ids: KeyedJaggedTensor
@@ -75,6 +76,7 @@ class SessionBatch(Pipelineable):
     weighted_ids: KeyedJaggedTensor | None = None
     sequences: KeyedJaggedTensor | None = None
     sequence_dense: dict[str, JaggedTensor] = field(default_factory=dict)
+    session_features: frozenset[str] = frozenset()
 
     @property
     def num_rows(self) -> int:

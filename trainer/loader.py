@@ -23,6 +23,7 @@ from trainer.memory import keep_freed_memory
 from trainer.plan import EpochPlan, Int64Array, Place
 from trainer.reader import WINDOW_ROWS, SessionDataset
 from trainer.rows import Rows
+from trainer.session_features import session_features
 from trainer.window import Part, Share, WindowReader
 
 BATCHES_AHEAD = 4
@@ -150,10 +151,13 @@ def to_batch(
     columns: dict[str, Any] = {"labels": {}, "weights": {}, "groups": {}}
     for (kind, name), values in zip(spec.column_keys, rows.columns, strict=True):
         columns[kind][name] = torch.from_numpy(values)
+    features = collate_features(rows, spec.features)
+    session_offsets = np.concatenate([[0], np.cumsum(lengths)])
     return SessionBatch(
-        **collate_features(rows, spec.features),
+        **features,
         **columns,
-        session_offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+        session_features=session_features(features["ids"], session_offsets),
+        session_offsets=torch.from_numpy(session_offsets),
         sessions=torch.from_numpy(sessions),
         global_rows=global_rows,
         cursor=cursor,

@@ -25,6 +25,7 @@ from trainer.models.multi_tower import MultiTower
 from trainer.models.multi_tower_din import MultiTowerDIN
 from trainer.models.pepnet import PEPNet
 from trainer.models.ple import PLE
+from trainer.models.session_linear import Sessions
 from trainer.models.simple_multi_task import SimpleMultiTask
 from trainer.models.wide_and_deep import WideAndDeep
 from trainer.models.wukong import WuKong
@@ -71,10 +72,17 @@ class ClickModel(nn.Module):
     [B, num_class], and the features that all its towers share, if any layer made them.
     """
 
-    def __init__(self, tables: EmbeddingTables, groups: FeatureGroups, net: nn.Module) -> None:
+    def __init__(
+        self,
+        tables: EmbeddingTables,
+        groups: FeatureGroups,
+        net: nn.Module,
+        splits_sessions: bool = True,
+    ) -> None:
         super().__init__()
         self.tables, self.groups, self.net = tables, groups, net
         self.label_inputs: tuple[str, ...] = getattr(net, "label_inputs", ())
+        self.splits_sessions = splits_sessions and getattr(net, "splits_sessions", False)
 
     def dense_parameters(self) -> Iterator[nn.Parameter]:
         """Those that lie whole on every rank."""
@@ -84,7 +92,8 @@ class ClickModel(nn.Module):
     def forward(self, batch: SessionBatch) -> ModelOutput:
         """Logits per task, and what they came from."""
         embedded = self.tables(batch)
-        inputs = self.groups(embedded)
+        sessions = Sessions.of(batch) if self.splits_sessions else None
+        inputs = self.groups(embedded, sessions)
         inputs |= {f"{name}.label": batch.labels[name] for name in self.label_inputs}
         logits, shared = self.net(inputs)
         return ModelOutput(
@@ -103,4 +112,7 @@ def build_model(
     build: Any = build_custom if kind == "custom" else MODELS[kind]
     net = build(groups.widths, getattr(config.model_config, kind), tasks)
     lookups = [lookup for plan in plans for lookup in plan.lookups]
-    return ClickModel(EmbeddingTables(features, lookups, tables_device), groups, net)
+    tables = EmbeddingTables(features, lookups, tables_device)
+    # PE-MTL compares tasks by the gradient of each row's embeddings, as it is without the split.
+    splits_sessions = not config.model_config.use_pareto_loss_weight
+    return ClickModel(tables, groups, net, splits_sessions)

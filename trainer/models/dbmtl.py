@@ -29,6 +29,8 @@ class DBMTL(nn.Module):
         width = sum(features)
         shared_layers = ("mask_net", "bottom_mlp", "expert_mlp")
         self.shares_layers = any(config.HasField(name) for name in shared_layers)
+        # Features go into the first layer of an MLP and nowhere else.
+        self.splits_sessions = config.HasField("bottom_mlp") and not config.HasField("mask_net")
         self.mask_net = nn.Identity()
         if config.HasField("mask_net"):
             self.mask_net = MaskBlocks(width, config.mask_net)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainer.features import Feature, IdFeature
 from trainer.models.embeddings import Embedded, Lookup
 from trainer.models.sequence import JaggedSequence, build_encoder
+from trainer.models.session_linear import Sessions, side_by_side
 from trainer.protos import pipeline_pb2 as pb
 
 
@@ -112,9 +113,9 @@ class FeatureGroups(nn.Module):
                 self.encoders[plan.name] = nn.ModuleList(encoders)
         self.widths = {name: each for name, each in all_widths.items() if name not in inner}
 
-    def forward(self, embedded: Embedded) -> dict[str, Tensor]:
-        """The network's inputs."""
-        inputs: dict[str, Tensor] = {}
+    def forward(self, embedded: Embedded, sessions: Sessions | None = None) -> dict[str, Any]:
+        """The network's inputs; with `sessions` as SplitFeatures where that saves work."""
+        inputs: dict[str, Any] = {}
         for plan in self.plans:
             parts = [self._row(lookup, embedded) for lookup in plan.rows]
             if plan.values:
@@ -127,7 +128,9 @@ class FeatureGroups(nn.Module):
             else:
                 if plan.encoders:
                     parts += [encode(inputs) for encode in self.encoders[plan.name].children()]
-                inputs[plan.name] = torch.cat(parts, dim=1)
+                names = [lookup.feature.name for lookup in plan.rows]
+                names += [""] * len(plan.encoders)  # an encoded sequence has no column of its own
+                inputs[plan.name] = side_by_side(parts, names, sessions)
         return inputs
 
     @staticmethod
