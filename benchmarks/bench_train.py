@@ -275,7 +275,10 @@ def main() -> None:
         write_taobao_data(options.data_path / "train", rows)
         write_taobao_data(options.data_path / "eval", EVAL_ROWS, 1, FIRST_EVAL_USER)
         results = {
-            "command": " ".join(["python -m benchmarks.bench_train", *sys.argv[1:]]),
+            # A folder by its name alone: where it lies is no part of the result.
+            "command": " ".join(
+                ["python -m benchmarks.bench_train", *(Path(each).name for each in sys.argv[1:])]
+            ),
             "date": date.today().isoformat(),
             "machine": f"{os.cpu_count()} cores, {cpu_name()}, "
             f"{torch.backends.cpu.get_cpu_capability()}",
