@@ -85,6 +85,7 @@ def fused_kernels(optimizer: Any) -> list[Any]:
     return [optimizer._emb_module]
 
 
+@torch.no_grad()
 def set_accumulators(optimizer: Any, config: pb.SparseOptimizer) -> None:
     """Start the accumulators of Adagrad's tables at `initial_accumulator_value`.
 

@@ -46,11 +46,10 @@ class TrainOptimizer:
         self.kernels = fused_kernels(self.fused)
         # What each schedule sets: its name, its message, the lr it starts from, its groups.
         self.scheduled: list[tuple[str, Any, float, Any]] = []
-        if self.kernels:
-            sparse = config.sparse_optimizer
-            _, message = optimizer_of(sparse)
-            groups = self.fused.param_groups
-            self.scheduled.append(("sparse", schedule_of(sparse), message.lr, groups))
+        sparse = config.sparse_optimizer
+        _, message = optimizer_of(sparse)
+        groups = self.fused.param_groups  # none where other ranks hold all tables
+        self.scheduled.append(("sparse", schedule_of(sparse), message.lr, groups))
         for name, part, optimizer in parts:
             _, message = optimizer_of(part)
             inherits = part.WhichOneof("learning_rate") is None
