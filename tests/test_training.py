@@ -100,11 +100,12 @@ def test_resume_equals_the_undisturbed_run_exactly(folder, whole, stopped):
     assert [e["losses"] for e in resumed["history"]] == [e["losses"] for e in whole["history"]]
 
 
-def test_resume_is_exact_with_dropout_and_batch_norm_at_any_step(folder):
+def test_resume_is_exact_with_dropout_batch_norm_and_a_scaler_at_any_step(folder):
     edits = {
         "model_config__dbmtl__bottom_mlp__dropout_ratio": [0.3],
         "model_config__dbmtl__bottom_mlp__use_bn": True,
         "train_config__seed": 2**64 - 1,
+        "train_config__grad_scaler": {"growth_interval": 4},
     }
     done = train(folder, "noisy", **edits)
     assert done.returncode == 0, done.stderr

@@ -161,7 +161,8 @@ class Run:
         """Go on from a checkpoint of `number` steps."""
         self.optimizer.init_state()
         state = self._state()
-        dcp.load(state, checkpoint_id=str(path))
+        planner = dcp.DefaultLoadPlanner(flatten_sharded_tensors=False)  # as load_checkpoint
+        dcp.load(state, checkpoint_id=str(path), planner=planner)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.number = number

@@ -97,8 +97,11 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: TrainOptimizer) -> 
     """Restore model and optimizer in place. Raises ConfigError if the model has another shape."""
     optimizer.init_state()
     tensors = _tensors(model, optimizer)
+    # Flattening drops the tables that are whole on other ranks; the planner then takes the
+    # checkpoint for one of PyTorch 2.3, which named the scaler's state otherwise.
+    planner = dcp.DefaultLoadPlanner(flatten_sharded_tensors=False)
     try:
-        dcp.load(tensors, checkpoint_id=str(path))
+        dcp.load(tensors, checkpoint_id=str(path), planner=planner)
     except CheckpointException as error:
         reasons = {str(each[0]) for each in error.failures.values()}
         raise ConfigError(

@@ -71,8 +71,8 @@ def check_precision(config: pb.TrainConfig) -> None:
 def unscale_table_gradients(kernels: list[nn.Module], scaler: torch.amp.GradScaler) -> None:
     """Give each table of FBGEMM's kernels its gradient without the scale.
 
-    Where a gradient overflowed, the tables of that kernel get none: their step is skipped, as the
-    dense one is.
+    Where a gradient overflowed, that of the tables of that kernel is zero: only what moves without
+    a gradient, by momentum or weight decay, moves in a step whose dense part is skipped.
     """
     for kernel in kernels:
         kernel.register_forward_hook(partial(_unscale_gradient_of_output, scaler))
