@@ -39,7 +39,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--eval_input_path", help="likewise")
     parser.add_argument("--model_dir", help="where checkpoints and the report go; overrides")
     parser.add_argument(
-        "--continue_train", action="store_true", help="go on from model_dir's newest checkpoint"
+        "--continue_train",
+        action="store_true",
+        help="go on from model_dir's newest checkpoint; a restart by torchrun does so by itself",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="write a trace of some steps to model_dir/profile"
     )
     parser.add_argument(
         "--on_changed_data",
@@ -61,6 +66,8 @@ def read_config(args: argparse.Namespace) -> EasyRecConfig:
     for name in ("train_input_path", "eval_input_path", "model_dir"):
         if getattr(args, name):
             setattr(config, name, getattr(args, name))
+    if args.profile:
+        config.train_config.is_profiling = True
     return config
 
 
@@ -77,6 +84,9 @@ def start_process_group() -> tuple[torch.device, FailureWatch]:
     store, rank, world_size = dist.HashStore(), 0, 1
     if "RANK" in os.environ:
         store, rank, world_size = next(rendezvous("env://"))
+        # torchrun keeps its store over restarts: what the attempt before left there is not ours.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt-{attempt}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     return device, FailureWatch(store, rank)
 
@@ -87,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     # TorchRec and the torch underneath it warn of each other at every start.
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
+    warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
     device, watch = start_process_group()
     try:
         trainer = Trainer(read_config(args), device, args.continue_train, args.on_changed_data)

@@ -1,27 +1,33 @@
-"""Checkpoints: `model.ckpt-STEP/`, written under a temporary name and renamed when complete.
+"""What a checkpoint is: a folder `model.ckpt-STEP` that holds all that training goes on with.
 
-Model and optimizer state go through torch.distributed.checkpoint, each rank writing its shards;
-`train_state.json` is written last and marks a checkpoint as complete. Any world size can load it.
+    .metadata, __RANK_0.distcp   model and optimizer (torch.distributed.checkpoint)
+    pipeline.config              the config of the run
+    sharding_plan.json           how its embedding tables lay on its ranks
+    history.json                 what was logged so far
+    train_state.json             where training stands; size and CRC-32 of every other file
+
+`train_state.json` is written last, and the folder gets its name when all of it is on disk: see
+trainer/checkpoint_writer.py. Any world size can load it: see trainer/checkpoint_loader.py.
 """
 
 import json
-import shutil
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from torch import nn
-from torch.distributed.checkpoint.api import CheckpointException
-
 from trainer.config import ConfigError
 from trainer.plan import Place
-from trainer.train_optimizer import TrainOptimizer
 
 STATE_FILE = "train_state.json"
 HISTORY_FILE = "history.json"
+CONFIG_FILE = "pipeline.config"
+PLAN_FILE = "sharding_plan.json"
 PREFIX = "model.ckpt-"
+CHUNK_BYTES = 1 << 24
+
+Metrics = dict[str, dict[str, float]]  # per task, by name
+FileFacts = dict[str, tuple[int, int]]  # per file: bytes and CRC-32
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class TrainState:
 
     The global batches depend on dataset_fingerprint, seed, shuffle, drop_remainder,
     global_batch_rows and num_lanes (ranks when training began) alone, not on the ranks that go on.
+    Random numbers of a step depend on seed, epoch, step and rank alone, so the seed is their state.
     """
 
     global_step: int
@@ -48,79 +55,99 @@ class TrainState:
         return self.global_batch_rows // self.num_lanes
 
 
-def save_checkpoint(
-    model_dir: Path,
-    model: nn.Module,
-    optimizer: TrainOptimizer,
-    state: TrainState,
-    history: list[dict[str, Any]],
-    keep: int,
-) -> Path:
-    """Write a checkpoint with all ranks; keep the newest `keep` (0: all). Returns its folder.
-
-    A checkpoint of this step that is there already stays as it is.
-    """
-    final = model_dir / f"{PREFIX}{state.global_step}"
-    if final in list_checkpoints(model_dir):
-        return final
-    unfinished = model_dir / f".{final.name}.tmp"
-    is_first = dist.get_rank() == 0
-    if is_first:
-        for leftover in model_dir.glob(f".{PREFIX}*.tmp"):
-            shutil.rmtree(leftover)
-    dist.barrier()
-    dcp.save(_tensors(model, optimizer), checkpoint_id=str(unfinished))
-    if is_first:
-        (unfinished / HISTORY_FILE).write_text(json.dumps(history))
-        (unfinished / STATE_FILE).write_text(json.dumps(asdict(state), indent=2))
-        unfinished.rename(final)
-        for old in list_checkpoints(model_dir)[:-keep] if keep else ():
-            shutil.rmtree(old)
-    dist.barrier()
-    return final
+def checkpoint_path(model_dir: Path, step: int) -> Path:
+    """The folder of a step's checkpoint."""
+    return model_dir / f"{PREFIX}{step}"
 
 
-def read_state(path: Path) -> tuple[TrainState, list[dict[str, Any]]]:
-    """Where training stood, and its logged history. Raises ConfigError for another release's."""
-    fields = json.loads((path / STATE_FILE).read_text())
-    try:
-        state = TrainState(**{**fields, "place": Place(**fields["place"])})
-    except (KeyError, TypeError):
-        raise ConfigError(
-            f"{path} must be of this release, but {STATE_FILE} has: {', '.join(sorted(fields))}; "
-            f"train on with the release that wrote it, or start anew in another --model_dir"
-        ) from None
-    return state, json.loads((path / HISTORY_FILE).read_text())
-
-
-def load_checkpoint(path: Path, model: nn.Module, optimizer: TrainOptimizer) -> None:
-    """Restore model and optimizer in place. Raises ConfigError if the model has another shape."""
-    optimizer.init_state()
-    tensors = _tensors(model, optimizer)
-    # Flattening drops the tables that are whole on other ranks; the planner then takes the
-    # checkpoint for one of PyTorch 2.3, which named the scaler's state otherwise.
-    planner = dcp.DefaultLoadPlanner(flatten_sharded_tensors=False)
-    try:
-        dcp.load(tensors, checkpoint_id=str(path), planner=planner)
-    except CheckpointException as error:
-        reasons = {str(each[0]) for each in error.failures.values()}
-        raise ConfigError(
-            f"{path} does not fit the model of the config: {'; '.join(sorted(reasons))}; "
-            f"train on with the config it was written with (pipeline.config beside it)"
-        ) from None
-    model.load_state_dict(tensors["model"])
-    optimizer.load_state_dict(tensors["optimizer"])
+def step_of(checkpoint: Path) -> int:
+    """The global step after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def list_checkpoints(model_dir: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    complete = [
-        path.parent
-        for path in model_dir.glob(f"{PREFIX}*/{STATE_FILE}")
-        if path.parent.name.removeprefix(PREFIX).isdigit()
+    """Complete checkpoints, oldest first; whether each is undamaged, `find_damage` says."""
+    return [path for path in checkpoint_folders(model_dir) if (path / STATE_FILE).is_file()]
+
+
+def checkpoint_folders(model_dir: Path) -> list[Path]:
+    """What has a checkpoint's name, oldest first. One that is not complete is damaged."""
+    found = [
+        path for path in model_dir.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()
     ]
-    return sorted(complete, key=lambda path: int(path.name.removeprefix(PREFIX)))
+    return sorted(found, key=step_of)
 
 
-def _tensors(model: nn.Module, optimizer: TrainOptimizer) -> dict[str, Any]:
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+# ------------------------------------------------------------------ train_state.json
+
+
+def state_document(state: TrainState, files: FileFacts, metrics: Metrics | None) -> str:
+    """The text of train_state.json; `metrics` where the model was evaluated at this step."""
+    return json.dumps({"state": asdict(state), "metrics": metrics, "files": files}, indent=2)
+
+
+def read_state(checkpoint: Path) -> tuple[TrainState, list[dict[str, Any]]]:
+    """Where training stood, and its logged history. Raises ConfigError for another release's."""
+    document = _read_document(checkpoint)
+    try:
+        fields = document["state"]
+        state = TrainState(**{**fields, "place": Place(**fields["place"])})
+    except (KeyError, TypeError):
+        raise ConfigError(
+            f"{checkpoint} must be of this release, but {STATE_FILE} has: "
+            f"{', '.join(sorted(document))}; train on with the release that wrote it, or start "
+            f"anew in another --model_dir"
+        ) from None
+    return state, json.loads((checkpoint / HISTORY_FILE).read_text())
+
+
+def read_metrics(checkpoint: Path) -> Metrics:
+    """The metrics of a checkpoint's evaluation; empty without one."""
+    try:
+        return _read_document(checkpoint).get("metrics") or {}
+    except (OSError, ValueError):  # damaged
+        return {}
+
+
+def _read_document(checkpoint: Path) -> dict[str, Any]:
+    document = json.loads((checkpoint / STATE_FILE).read_text())
+    if not isinstance(document, dict):
+        raise ValueError(f"must hold an object, but holds: {type(document).__name__}")
+    return document
+
+
+# ------------------------------------------------------------------ damage
+
+
+def facts_of(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32 of a file."""
+    checksum, size = 0, 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
+    return size, checksum
+
+
+def find_damage(checkpoint: Path, share: int = 0, shares: int = 1) -> str | None:
+    """What is wrong with a checkpoint's files; None if they are as they were written.
+
+    Each file is read. With `shares` ranks each looks at its `share` of the files alone.
+    """
+    try:
+        files = _read_document(checkpoint).get("files", {})
+    except FileNotFoundError:
+        return f"{STATE_FILE} is missing"
+    except (OSError, ValueError) as error:
+        return f"{STATE_FILE} cannot be read: {error}"
+    for name, (size, checksum) in sorted(files.items())[share::shares]:
+        try:
+            found_size, found_checksum = facts_of(checkpoint / name)
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read: {error}"
+        if found_size != size:
+            return f"{name} must have {size:,} bytes, but has {found_size:,}"
+        if found_checksum != checksum:
+            return f"{name} is not as it was written (its CRC-32 differs)"
+    return None

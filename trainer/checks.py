@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trainer.checkpoint_checks import check_checkpoint_paths, check_checkpoints
 from trainer.columns import DataError
 from trainer.config import ConfigError, task_towers
 from trainer.encode import check_classes
@@ -31,6 +32,7 @@ from trainer.tasks import Task, parse_tasks
 def check_config(config: EasyRecConfig) -> None:
     """Hold the parts of a config against each other. Raises ConfigError at the first fault."""
     _check_train_config(config)
+    check_checkpoints(config.train_config)
     for part, name in (
         ("data_config", "batch_size"),
         ("data_config", "eval_batch_size"),
@@ -56,6 +58,7 @@ def check_paths(config: EasyRecConfig) -> None:
     for name in ("train_input_path", "model_dir"):
         if not getattr(config, name):
             raise ConfigError(f"{name} must be set, by --{name} or in the config, but is missing")
+    check_checkpoint_paths(config)
     if Path(config.model_dir).exists() and not Path(config.model_dir).is_dir():
         raise ConfigError(f"model_dir must be a folder, but is a file: {config.model_dir}")
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
@@ -16,6 +17,13 @@ def all_reduce_sum(tensor: Tensor) -> None:
     """Sum over all ranks, in place."""
     if world_size() > 1:
         dist.all_reduce(tensor)
+
+
+def mean_over_ranks(value: float) -> float:
+    """The mean of a number over all ranks, which call this together."""
+    total = torch.tensor(value, dtype=torch.float64)
+    all_reduce_sum(total)
+    return total.item() / world_size()
 
 
 def all_reduce_with_grad(tensor: Tensor) -> Tensor:

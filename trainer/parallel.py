@@ -1,5 +1,6 @@
 """Sharded embedding tables and data-parallel dense parameters, with their optimizers (TorchRec)."""
 
+import json
 import logging
 from typing import Any
 
@@ -97,6 +98,20 @@ def _sharding_plan(
     except (RuntimeError, PlannerError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"embedding constraints: no sharding plan fits: {reason}") from error
+
+
+def describe_sharding(model: DistributedModelParallel) -> str:
+    """How the tables lie on the ranks, as JSON: sharding type, kernel and ranks per table."""
+    tables: dict[str, Any] = {}
+    of_modules: Any = model.plan.plan.values()
+    for of_module in of_modules:
+        for name, sharding in sorted(of_module.items()):
+            tables[name] = {
+                "sharding_type": sharding.sharding_type,
+                "compute_kernel": sharding.compute_kernel,
+                "ranks": sharding.ranks,
+            }
+    return json.dumps(tables, indent=2)
 
 
 def _init_tables(model: nn.Module, configs: dict[str, TableConfig], seed: int) -> None:

@@ -145,6 +145,12 @@ class SessionDataset:
         *_, sessions = self._sessions_of_block(block)
         return number + self._first_session[self.blocks.file[block]] + sessions.start
 
+    def place_of_session(self, number: int) -> tuple[StoredFile, int]:
+        """The file of a session, by its number over the dataset, and its first row there."""
+        file = int(self._first_session.searchsorted(number, side="right")) - 1
+        row_start, _ = self._indexes[file]
+        return self.files[file], int(row_start[number - self._first_session[file]])
+
     def read_block(
         self, block: int, columns: list[str]
     ) -> tuple[pa.Table, Int64Array, NDArray[np.int32]]:

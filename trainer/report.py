@@ -56,6 +56,7 @@ def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: flo
         "seconds": round(seconds, 3),
         "train_rows": trainer.train_data.num_rows,
         "train_sessions": trainer.train_data.num_sessions,
+        "skipped_batches": trainer.recorder.skipped_batches,
         "world_size": trainer.world_size,
         "device": trainer.device.type,
         "versions": {
@@ -65,7 +66,7 @@ def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: flo
         },
         "metrics": evaluation.metrics if evaluation else {},
         "reliability": evaluation.reliability if evaluation else {},
-        "history": [asdict(entry) for entry in trainer.history],
+        "history": [asdict(entry) for entry in trainer.recorder.history],
     }
     write_file(folder / "report.json", json.dumps(without_nan(content), indent=2))
     facts = (
@@ -81,7 +82,7 @@ def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: flo
         if evaluation
         else "",
         curves=_image(_loss_figure(trainer), "loss curves")
-        if trainer.history
+        if trainer.recorder.history
         else "<p>No step was logged.</p>",
         config=html.escape(text_format.MessageToString(trainer.config)),
     )
@@ -139,18 +140,18 @@ def _calibration_figure(evaluation: Evaluation) -> "Figure":
 
 
 def _loss_figure(trainer: "Trainer") -> "Figure":
-    weighs_tasks = trainer.history[0].pareto_weights is not None
-    figure = _figure(len(trainer.history[0].losses) + weighs_tasks)
-    steps = [entry.step for entry in trainer.history]
+    weighs_tasks = trainer.recorder.history[0].pareto_weights is not None
+    figure = _figure(len(trainer.recorder.history[0].losses) + weighs_tasks)
+    steps = [entry.step for entry in trainer.recorder.history]
     if weighs_tasks:
-        weights = [entry.pareto_weights or {} for entry in trainer.history]
+        weights = [entry.pareto_weights or {} for entry in trainer.recorder.history]
         axes = figure.axes[-1]
         for task in weights[0]:
             axes.plot(steps, [each.get(task, math.nan) for each in weights], label=task)
         axes.set(title="Pareto weight of the task", xlabel="step", ylim=(0, 1))
         axes.legend()
-    for axes, name in zip(figure.axes, trainer.history[0].losses, strict=False):
-        axes.plot(steps, [entry.losses[name] for entry in trainer.history])
+    for axes, name in zip(figure.axes, trainer.recorder.history[0].losses, strict=False):
+        axes.plot(steps, [entry.losses[name] for entry in trainer.recorder.history])
         axes.set(title=name, xlabel="step", ylabel="mean over the rows since the last point")
     return figure
 

@@ -3,53 +3,62 @@
 config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics, report
 """
 
+import json
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from google.protobuf import text_format
-from torch.utils.tensorboard import SummaryWriter
+from torch.profiler import profile
 
 from trainer.accumulation import group_step
 from trainer.batch import SessionBatch
 from trainer.checkpoint import (
+    CONFIG_FILE,
+    HISTORY_FILE,
+    PLAN_FILE,
     TrainState,
-    list_checkpoints,
-    load_checkpoint,
     read_state,
-    save_checkpoint,
+    step_of,
 )
+from trainer.checkpoint_loader import (
+    checkpoint_tensors,
+    load_checkpoint,
+    load_for_fine_tuning,
+    read_param_map,
+)
+from trainer.checkpoint_writer import CheckpointWriter
 from trainer.checks import check_config, check_data, check_paths
-from trainer.config import ConfigError
 from trainer.encode import ColumnSpec
 from trainer.evaluate import Evaluation, evaluate_dataset, evaluates_averages
-from trainer.features import used_features
+from trainer.features import Hashed, IdFeature, used_features
 from trainer.loader import SessionLoader
-from trainer.metrics.training import TrainMetrics
-from trainer.objective import LossMeter, Outputs
-from trainer.parallel import build_parallel, mixed_seed
+from trainer.nonfinite import NonFiniteGuard
+from trainer.objective import Outputs
+from trainer.parallel import build_parallel, describe_sharding, mixed_seed
 from trainer.plan import Place
 from trainer.precision import allow_tf32
+from trainer.preemption import Agreement, StopRequest
+from trainer.profiling import profiled_steps
+from trainer.progress import LogEntry, Progress
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reader import SessionDataset
+from trainer.recorder import Recorder
 from trainer.report import write_file, write_report
+from trainer.resume import (
+    allow_restart,
+    checkpoint_to_continue,
+    continued_state,
+    find_checkpoint,
+)
+from trainer.retention import Retention
+from trainer.save_schedule import SaveSchedule, is_multiple
 from trainer.tasks import Task, parse_tasks
-
-
-@dataclass
-class LogEntry:
-    """What happened since the last entry: mean losses over all rows, rows per second."""
-
-    step: int
-    epoch: float
-    rows_per_second: float
-    losses: dict[str, float]
-    pareto_weights: dict[str, float] | None  # per task, of this step's batch
-    train_metrics: dict[str, float] = field(default_factory=dict)  # per task/metric
 
 
 class Trainer:
@@ -72,13 +81,18 @@ class Trainer:
     ) -> None:
         check_config(config)
         check_paths(config)
-        # What is trained, on what.
+        # What is trained, on what, and until when.
         self.config, self.device = config, device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.model_dir = Path(config.model_dir)
         self.tasks: list[Task] = parse_tasks(config)
         self.spec = ColumnSpec(tuple(used_features(config)), tuple(self.tasks))
-        checkpoint = _checkpoint_to_continue(self.model_dir, continue_train)
+        train = config.train_config
+        self.max_epochs = train.num_epochs if train.HasField("num_epochs") else math.inf
+        self.max_steps = train.num_steps if train.HasField("num_steps") else math.inf
+        self.progress = Progress(self.rank == 0, self.max_epochs, self.max_steps)
+        self.say = self.progress.say
+        checkpoint = checkpoint_to_continue(self.model_dir, continue_train, self.say)
 
         # Data.
         self.train_data = self._open(config.train_input_path)
@@ -87,32 +101,50 @@ class Trainer:
             global_step=0,
             epoch=0,
             place=Place(),
-            seed=config.train_config.seed,
+            seed=train.seed,
             global_batch_rows=config.data_config.batch_size * self.world_size,
             num_lanes=self.world_size,
             shuffle=config.data_config.shuffle,
             drop_remainder=config.data_config.drop_remainder,
             dataset_fingerprint=self.train_data.fingerprint,
         )
-        self.history: list[LogEntry] = []
+        history: list[LogEntry] = []
         if checkpoint is not None:
-            saved, history = read_state(checkpoint)
-            self.history = [LogEntry(**entry) for entry in history]
-            self.state = _continued(saved, self.state, self.train_data.path, on_changed_data)
+            saved, entries = read_state(checkpoint)
+            history = [LogEntry(**entry) for entry in entries]
+            self.state = continued_state(saved, self.state, self.train_data.path, on_changed_data)
 
-        # Model and optimizers; all in place of the checkpoint's where there is one.
-        allow_tf32(config.train_config)
+        # Model and optimizers, from a checkpoint where there is one.
+        allow_tf32(train)
         self.model, self.optimizer = build_parallel(config, self.tasks, device)
-        if checkpoint is not None:
-            load_checkpoint(checkpoint, self.model, self.optimizer)
-            self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
+        self._load(checkpoint)
         self.loader = self._loader()
         self._describe()
 
+        # Faults: what the loss must be, when to save, who asks to stop.
+        self.guard = NonFiniteGuard(
+            self.model,
+            self.optimizer.kernels,
+            self.train_data,
+            skip=train.skip_nonfinite_batches,
+            looks=device.type == "cpu",
+        )
+        self.schedule, self.agreement, self.stop = SaveSchedule(train), Agreement(), StopRequest()
+        self.is_at_group_end, self.group_has_gradients, self.should_stop = True, False, False
+        self.retention = Retention(
+            train.keep_checkpoint_max,
+            train.best_checkpoint_metric,
+            train.best_checkpoint_larger_is_better,
+        )
+        self.checkpoints = CheckpointWriter(
+            self.model_dir, checkpoint and step_of(checkpoint), self.retention, self.say
+        )
+
         # What one sees.
-        self.losses, self.train_metrics = LossMeter(), TrainMetrics(self.tasks)
-        self.all_finite = torch.ones((), dtype=torch.bool, device=device)
-        self.writer: SummaryWriter | None = None
+        self.recorder = Recorder(
+            train, self.tasks, self.train_data.num_rows, self.progress, history
+        )
+        self.evaluation: tuple[int, Evaluation | None] = (-1, None)  # the last one, and its step
 
     # -------------------------------------------------------------- set-up
 
@@ -151,61 +183,123 @@ class Trainer:
                 f"batch_size = {state.batch_size} is a batch of its own on its rank"
             )
 
-    def say(self, line: str) -> None:
-        """Print a line once, from rank 0."""
-        if self.rank == 0:
-            print(line, flush=True)
+    def _load(self, checkpoint: Path | None) -> None:
+        """Go on from a checkpoint, or start from another run's where the config names one."""
+        train = self.config.train_config
+        if checkpoint is not None:
+            objective: Any = self.model.module
+            hashed = {
+                lookup.table
+                for lookup in objective.model.tables.lookups
+                if isinstance(lookup.feature, IdFeature)
+                and isinstance(lookup.feature.coding, Hashed)
+            }
+            report = load_checkpoint(checkpoint, self.model, self.optimizer, hashed)
+            self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
+        elif train.fine_tune_checkpoint:
+            source = find_checkpoint(train.fine_tune_checkpoint, self.say)
+            names = train.fine_tune_ckpt_param_map
+            report = load_for_fine_tuning(
+                source, self.model, read_param_map(names) if names else {}
+            )
+            self.say(f"fine-tuning from {source}: {len(report.loaded)} tensors loaded")
+        else:
+            return
+        for line in report.lines():
+            self.say(line)
 
     # -------------------------------------------------------------- training
 
     def train_and_evaluate(self) -> Evaluation | None:
-        """Train to the end, save, evaluate on the evaluation data, write the report."""
+        """Train to the end, save, evaluate on the evaluation data, write the report.
+
+        On SIGTERM: train to the end of the step, save, and return None.
+        """
         started = time.monotonic()
         if self.rank == 0:
-            self.model_dir.mkdir(parents=True, exist_ok=True)
-            write_file(self.model_dir / "pipeline.config", text_format.MessageToString(self.config))
-            if self.config.train_config.use_tensorboard:
-                self.writer = SummaryWriter(str(self.model_dir / "tensorboard"))
+            self._start_model_dir()
         dist.barrier()
-        self.train()
-        checkpoint = self.save()
-        evaluation = self.evaluate()
+        with self.stop.listening():
+            was_stopped = self.train()
+            checkpoint = self.save(evaluated=not was_stopped)
+            self.checkpoints.close()
+        evaluation = None
+        if was_stopped:
+            self.say(
+                f"stopped by SIGTERM after step {self.state.global_step:,}; checkpoint: "
+                f"{checkpoint}; go on with --continue_train"
+            )
+        else:
+            evaluation = self.evaluate()
         if self.rank == 0:
-            report = write_report(self, evaluation, time.monotonic() - started)
-            self.say(f"checkpoint: {checkpoint}\nreport:     {report}")
-        if self.writer:
-            self.writer.close()
+            allow_restart(self.model_dir, False)
+            if not was_stopped:
+                report = write_report(self, evaluation, time.monotonic() - started)
+                self.say(f"checkpoint: {checkpoint}\nreport:     {report}")
+        self.recorder.close()
         dist.barrier()  # a rank that ends early must not take rank 0's report with it
         return evaluation
 
-    def train(self) -> None:
-        """Run the steps that are left: to num_epochs or num_steps, whichever comes first."""
-        config = self.config.train_config
-        max_epochs = config.num_epochs if config.HasField("num_epochs") else math.inf
-        max_steps = config.num_steps if config.HasField("num_steps") else math.inf
+    def _start_model_dir(self) -> None:
+        self.model_dir.mkdir(parents=True, exist_ok=True)
+        write_file(self.model_dir / CONFIG_FILE, text_format.MessageToString(self.config))
+        allow_restart(self.model_dir, True)
+        self.recorder.start_tensorboard(self.model_dir, self.state.global_step)
+
+    def train(self) -> bool:
+        """Run the steps that are left; returns whether SIGTERM ended it before.
+
+        Training ends with num_epochs or num_steps, whichever comes first.
+        """
         self.model.train()
-        clock, rows, save_is_due = time.monotonic(), 0, False
-        while self.state.epoch < max_epochs and self.state.global_step < max_steps:
-            for batch in self.loader.batches(self.state.epoch, self.state.place):
-                outputs = self.train_step(batch)
-                rows += batch.global_rows
-                self.losses.update(outputs)
-                epoch, place = batch.cursor.after()
-                self.state = replace(
-                    self.state, global_step=self.state.global_step + 1, epoch=epoch, place=place
-                )
-                done = self.state.global_step
-                if _is_due(done, config.log_step_count_steps):
-                    self._log(batch, outputs, rows / (time.monotonic() - clock))
-                    clock, rows = time.monotonic(), 0
-                save_is_due |= _is_due(done, config.save_checkpoints_steps)
-                if not group_step(batch.cursor, config.gradient_accumulation_steps).is_last:
-                    continue  # a checkpoint holds no gradients
-                if save_is_due:
-                    self.save()
-                    save_is_due = False
-                if done >= max_steps:
-                    break
+        self.progress.start(self.state.epoch, self.state.global_step)
+        self.recorder.stopwatch.restart()
+        folder = self.model_dir / "profile"
+        is_profiling = self.config.train_config.is_profiling
+        try:
+            profiling = profiled_steps(folder, self.rank, self.say)
+            with profiling if is_profiling else nullcontext() as profiler:
+                while not self._is_at_end() and not self.should_stop:
+                    self._train_epoch(profiler)
+        finally:
+            self.progress.stop()
+        self.agreement.close()
+        return self.should_stop
+
+    def _train_epoch(self, profiler: profile | None) -> None:
+        """Run what is left of an epoch, or of training."""
+        batches = self.loader.batches(self.state.epoch, self.state.place)
+        for batch in self.recorder.stopwatch.timed(batches):
+            self._advance(batch)
+            if profiler:
+                profiler.step()
+            if self.is_at_group_end and (self.should_stop or self._is_at_end()):
+                break
+
+    def _is_at_end(self) -> bool:
+        return self.state.epoch >= self.max_epochs or (
+            self.state.global_step >= self.max_steps and self.is_at_group_end
+        )
+
+    def _advance(self, batch: SessionBatch) -> None:
+        """A step, and what is due after it."""
+        outputs = self.train_step(batch)
+        epoch, place = batch.cursor.after()
+        step = self.state.global_step + 1
+        self.state = replace(self.state, global_step=step, epoch=epoch, place=place)
+        self.recorder.add(batch, outputs, step)
+        if is_multiple(step, self.config.train_config.log_step_count_steps):
+            self.recorder.look(self.guard)
+            self.recorder.log(step, batch, outputs, self.model, self.optimizer)
+        wishes = self.stop.is_made, self.rank == 0 and self.schedule.is_time()
+        stop, is_time = self.agreement.exchange(*wishes)
+        self.schedule.note_step(step, batch.cursor, is_time)
+        self.checkpoints.check()
+        if self._is_at_end():
+            return  # with a checkpoint of its own
+        self.should_stop |= stop
+        if self.schedule.is_due and self.is_at_group_end and not self.should_stop:
+            self.save()  # at the end of a group: a checkpoint holds no gradients
 
     def train_step(self, batch: SessionBatch) -> Outputs:
         """One step on a global batch: forward, backward (which updates the tables), update."""
@@ -216,122 +310,56 @@ class Trainer:
         self.optimizer.start(self.state.global_step, cursor.epoch)
         if group.is_first:
             self.optimizer.zero_grad()
-        batch = batch.to(self.device, non_blocking=True)
-        loss, outputs = self.model(batch)
-        self._check_loss(loss.detach())
-        self.train_metrics.update(batch, outputs.predictions)
-        self.optimizer.backward(loss / group.steps)
-        if group.is_last:
+            self.group_has_gradients = False
+        self.guard.before_step()
+        on_device = batch.to(self.device, non_blocking=True)
+        loss, outputs = self.model(on_device)
+        loss = self.guard.admit(loss, outputs, batch)
+        if loss is not None:
+            self.recorder.train_metrics.update(on_device, outputs.predictions)
+            self.optimizer.backward(loss / group.steps)
+            self.guard.after_backward()
+            self.group_has_gradients = True
+        self.is_at_group_end = group.is_last
+        if group.is_last and self.group_has_gradients:
             self.optimizer.step(group)
         return outputs
 
-    def _check_loss(self, loss: torch.Tensor) -> None:
-        """Stop before a loss that is not finite reaches the tables, which backward moves."""
-        self.all_finite &= torch.isfinite(loss)
-        if self.device.type == "cpu":  # elsewhere a look at each step would stop the device
-            self._check_finite()
-
-    def _check_finite(self) -> None:
-        if not self.all_finite.item():
-            raise FloatingPointError(
-                f"the loss must be finite, but is not, in step {self.state.global_step + 1} or "
-                f"since the last log or checkpoint before it; lower the learning rates"
-            )
-
-    def save(self) -> Path:
-        """Write a checkpoint of this step."""
-        self._check_finite()
-        keep = self.config.train_config.keep_checkpoint_max
-        history = [asdict(entry) for entry in self.history]
-        return save_checkpoint(
-            self.model_dir, self.model, self.optimizer, self.state, history, keep
+    def save(self, evaluated: bool = True) -> Path:
+        """Begin to write a checkpoint of this step; `evaluated` if the config asks for that."""
+        self.recorder.look(self.guard)
+        config = self.config.train_config
+        evaluation = None
+        if evaluated and (config.evaluate_checkpoints or config.best_checkpoint_metric):
+            evaluation = self.evaluate()
+            assert evaluation is not None  # check_paths
+            self.retention.check(evaluation.metrics)
+        self.schedule.note_saved()
+        return self.checkpoints.save(
+            checkpoint_tensors(self.model, self.optimizer),
+            self.state,
+            {
+                CONFIG_FILE: text_format.MessageToString(self.config),
+                PLAN_FILE: describe_sharding(self.model),
+                HISTORY_FILE: json.dumps([asdict(entry) for entry in self.recorder.history]),
+            },
+            evaluation.metrics if evaluation else None,
         )
 
+    # -------------------------------------------------------------- what one sees
+
     def evaluate(self) -> Evaluation | None:
-        """Exact metrics on the evaluation data; None without any."""
-        if self.eval_data is None:
-            return None
-        with self.optimizer.averaged() if evaluates_averages(self.config) else nullcontext():
+        """Exact metrics on the evaluation data after this step; None without any."""
+        step, evaluation = self.evaluation
+        if self.eval_data is None or step == self.state.global_step:
+            return evaluation
+        averages = evaluates_averages(self.config)
+        average = self.optimizer.averaged() if averages else nullcontext()
+        with average, self.recorder.stopwatch.paused():
             evaluation = evaluate_dataset(
                 self.config, self.eval_data, self.model, self.tasks, self.device
             )
-        if self.writer:
-            for task, metrics in evaluation.metrics.items():
-                for name, value in metrics.items():
-                    self.writer.add_scalar(f"eval/{task}/{name}", value, self.state.global_step)
+        self.evaluation = self.state.global_step, evaluation
+        if self.recorder.summaries:
+            self.recorder.summaries.add_metrics(evaluation.metrics, self.state.global_step)
         return evaluation
-
-    def _log(self, batch: SessionBatch, outputs: Outputs, rows_per_second: float) -> None:
-        """Print and record a step; all ranks take part in the mean of the losses."""
-        self._check_finite()
-        cursor, weights = batch.cursor, outputs.pareto_weights
-        names = [task.name for task in self.tasks]
-        entry = LogEntry(
-            step=self.state.global_step,
-            epoch=cursor.epoch + cursor.next_place.rows / self.train_data.num_rows,
-            rows_per_second=rows_per_second,
-            losses=self.losses.compute(),
-            pareto_weights=None
-            if weights is None
-            else dict(zip(names, weights.tolist(), strict=True)),
-            train_metrics=self.train_metrics.compute(),
-        )
-        self.history.append(entry)
-        pareto = {f"{task} weight": weight for task, weight in (entry.pareto_weights or {}).items()}
-        shown = entry.losses | entry.train_metrics | pareto
-        values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        self.say(
-            f"step {entry.step:>7,}  epoch {entry.epoch:6.2f}  "
-            f"{rows_per_second:>9,.0f} rows/s  {values}"
-        )
-        if self.writer:
-            self.writer.add_scalar("rows_per_second", rows_per_second, entry.step)
-            for name, value in entry.losses.items():
-                self.writer.add_scalar(f"loss/{name}", value, entry.step)
-            for name, value in entry.train_metrics.items():
-                self.writer.add_scalar(f"train/{name}", value, entry.step)
-            for task, weight in (entry.pareto_weights or {}).items():
-                self.writer.add_scalar(f"pareto_weight/{task}", weight, entry.step)
-
-
-def _is_due(step: int, every: int) -> bool:
-    """Whether something is due at a step; 0 is never."""
-    return every > 0 and step % every == 0
-
-
-def _checkpoint_to_continue(model_dir: Path, continue_train: bool) -> Path | None:
-    """The newest checkpoint, if training shall go on from it. Raises where it must not be mixed."""
-    checkpoints = list_checkpoints(model_dir)
-    if checkpoints and not continue_train:
-        raise ConfigError(
-            f"model_dir must hold no checkpoint of another run, but {model_dir} has "
-            f"{checkpoints[-1].name}; give --continue_train to go on from it, or another model_dir"
-        )
-    return checkpoints[-1] if checkpoints else None
-
-
-def _continued(saved: TrainState, fresh: TrainState, path: str, on_changed_data: str) -> TrainState:
-    """The state to go on with: the checkpoint's, or a fresh epoch where the data is another.
-
-    A checkpoint's place in the plan only holds for the data and the batches it came from.
-    """
-    if saved.dataset_fingerprint != fresh.dataset_fingerprint and on_changed_data == "fresh_epoch":
-        return replace(fresh, global_step=saved.global_step)
-    for name, cure in (
-        (
-            "dataset_fingerprint",
-            "train on the same dataset, start an epoch on this one with "
-            "--on_changed_data=fresh_epoch, or start anew in another --model_dir",
-        ),
-        ("seed", "set train_config.seed as it was"),
-        ("batch_size", "set data_config.batch_size as it was"),
-        ("shuffle", "set data_config.shuffle as it was"),
-        ("drop_remainder", "set data_config.drop_remainder as it was"),
-    ):
-        before, now = getattr(saved, name), getattr(fresh, name)
-        if before != now:
-            raise ConfigError(
-                f"cannot continue on {path}: {name} must be as in the checkpoint, {before}, "
-                f"but is: {now}; {cure}"
-            )
-    return saved

@@ -1,0 +1,298 @@
+"""What checkpoints hold, when they are written, which stay, and what becomes of damaged ones."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.configs import two_task_config
+from tests.datasets import click_table, write_dataset
+from tests.test_training import ROOT, train
+from tests.training_here import all_tensors, one_rank, trainer_here
+from trainer.checkpoint import find_damage, list_checkpoints, read_metrics
+from trainer.config import ConfigError
+from trainer.resume import allow_restart, checkpoint_to_continue
+from trainer.save_schedule import SaveSchedule
+
+pytestmark = pytest.mark.usefixtures("one_rank")
+assert one_rank  # a fixture that is imported to be used by name
+SAVE: dict[str, Any] = {"train_config__save_checkpoints_steps": 4, "train_config__num_steps": 12}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoints")
+    write_dataset(path / "train", click_table(150, seed=1))
+    write_dataset(path / "eval", click_table(60, seed=1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(folder, one_rank) -> dict[str, torch.Tensor]:
+    """All tensors after 12 steps, with checkpoints of steps 4, 8 and 12."""
+    trainer = trainer_here(folder, "whole", **SAVE)
+    trainer.train_and_evaluate()
+    assert [path.name for path in list_checkpoints(folder / "whole")] == [
+        "model.ckpt-4",
+        "model.ckpt-8",
+        "model.ckpt-12",
+    ]
+    return all_tensors(trainer)
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert not [name for name in expected if not torch.equal(found[name], expected[name])]
+
+
+def test_a_checkpoint_holds_all_that_training_needs(folder, whole):
+    newest = list_checkpoints(folder / "whole")[-1]
+    files = json.loads((newest / "train_state.json").read_text())["files"]
+    assert set(files) == {path.name for path in newest.iterdir()} - {"train_state.json"}
+    assert {"pipeline.config", "sharding_plan.json", "history.json", ".metadata"} < set(files)
+    assert json.loads((newest / "sharding_plan.json").read_text())["user_id_emb"]["ranks"] == [0]
+    assert find_damage(newest) is None
+    assert_equal(all_tensors(trainer_here(folder, "whole", **SAVE)), whole)
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("__0_0.distcp", lambda f: f.write_bytes(f.read_bytes()[:-1]), "must have"),
+        ("__0_0.distcp", flip_a_bit, "is not as it was written"),
+        ("__0_0.distcp", Path.unlink, "is missing"),
+        (".metadata", flip_a_bit, "is not as it was written"),
+        ("history.json", Path.unlink, "is missing"),
+        ("train_state.json", lambda f: f.write_text('{"state'), "cannot be read"),
+        ("train_state.json", lambda f: f.write_text("[]"), "must hold an object"),
+        ("train_state.json", Path.unlink, "is missing"),
+    ],
+)
+def test_the_one_before_a_damaged_checkpoint_is_used(folder, whole, capsys, name, damage, told):
+    model = folder / "damaged"
+    shutil.rmtree(model, ignore_errors=True)
+    shutil.copytree(folder / "whole", model)
+    damage(model / "model.ckpt-12" / name)
+    trainer = trainer_here(folder, "damaged", **SAVE)
+    said = capsys.readouterr().out
+    assert f"{model}/model.ckpt-12 is damaged ({name}" in said
+    assert told in said
+    assert "going on from model.ckpt-8 instead" in said
+    assert trainer.state.global_step == 8
+    trainer.train_and_evaluate()
+    assert_equal(all_tensors(trainer), whole)
+    names = sorted(path.name for path in model.glob("model*"))
+    assert names == ["model.ckpt-12", "model.ckpt-12.damaged", "model.ckpt-4", "model.ckpt-8"]
+
+
+def test_without_an_undamaged_checkpoint_training_does_not_start_anew(folder, whole):
+    shutil.copytree(folder / "whole", folder / "hopeless")
+    for checkpoint in list_checkpoints(folder / "hopeless"):
+        (checkpoint / ".metadata").unlink()
+    with pytest.raises(ConfigError, match=r"all checkpoints of .* are damaged"):
+        trainer_here(folder, "hopeless", **SAVE)
+
+
+def test_a_restart_goes_on_by_itself_but_not_in_the_folder_of_another_run(
+    folder, whole, monkeypatch
+):
+    model = folder / "restarted"
+    shutil.copytree(folder / "whole", model)
+
+    def refuses() -> bool:
+        with pytest.raises(ConfigError, match="must hold no checkpoint of another run"):
+            checkpoint_to_continue(model, False, print)
+        return True
+
+    assert refuses()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert refuses()  # torchrun tries again
+    allow_restart(model, True)  # as a job that began does
+    assert checkpoint_to_continue(model, False, print) == model / "model.ckpt-12"
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT")
+    assert refuses()  # a new job
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert refuses()
+
+
+@pytest.mark.parametrize("until", [11, 99])
+def test_a_full_disk_costs_a_checkpoint_and_fails_the_last_one(folder, until):
+    """A limit of the kernel on the size of files stands for the disk, from step 6 on."""
+    faults = [{"attempt": 0, "rank": 0, "at": "disk_full", "step": 6, "until": until}]
+    model = f"full{until}"
+    (folder / "pipeline.config").write_text(str(two_task_config()))
+    done = train_with_faults(folder, model, faults, **SAVE)
+    model_dir = folder / model
+    assert f"warning: {model_dir}/model.ckpt-8 could not be written: " in done.stdout
+    assert "the newest checkpoint is model.ckpt-4; training goes on" in done.stdout
+    names = sorted(path.name for path in model_dir.glob("*ckpt*"))
+    if until == 11:
+        assert done.returncode == 0, done.stderr
+        assert names == ["model.ckpt-12", "model.ckpt-4"]
+    else:
+        assert done.returncode == 1
+        assert f"error on rank 0: {model_dir}/model.ckpt-12 could not be written" in done.stderr
+        assert names == ["model.ckpt-4"]
+        assert "Traceback" not in done.stderr
+
+
+def train_with_faults(
+    folder: Path, model: str, faults: list[dict[str, Any]], **edits: object
+) -> subprocess.CompletedProcess[str]:
+    environment = {"FAULTS": json.dumps(faults), "STEP_SECONDS": "0.1"}
+    (folder / "faulty.py").write_text(
+        f"import os, runpy\nos.environ |= {environment!r}\n"
+        f"runpy.run_path({str(ROOT / 'tests/faulty_train.py')!r}, run_name='__main__')\n"
+    )
+    return train(folder, model, 1, script=str(folder / "faulty.py"), **edits)
+
+
+# ------------------------------------------------------------------ when, and which stay
+
+
+def cursor(epoch: int, is_last: bool) -> Any:
+    return SimpleNamespace(epoch=epoch, after=lambda: (epoch + is_last, None))
+
+
+def test_checkpoints_are_due_by_steps_epochs_and_minutes():
+    now = [0.0]
+    train_config = two_task_config(
+        train_config__save_checkpoints_steps=10,
+        train_config__save_checkpoints_epochs=2,
+        train_config__save_checkpoints_minutes=0.5,
+    ).train_config
+    schedule = SaveSchedule(train_config, lambda: now[0])
+    due = []
+    for step in range(1, 41):  # epochs of 7 steps, 4 seconds a step
+        now[0] += 4
+        schedule.note_step(step, cursor((step - 1) // 7, step % 7 == 0), schedule.is_time())
+        if schedule.is_due:
+            due.append(step)
+            schedule.note_saved()
+    by_steps, by_epochs, by_minutes = {10, 20, 30, 40}, {14, 28}, {8, 28, 38}
+    assert due == sorted(by_steps | by_epochs | by_minutes)
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(folder):
+    metric = {"train_config__best_checkpoint_metric": "ctr/logloss"}
+    edits = metric | {
+        "eval_input_path": str(folder / "eval"),
+        "train_config__best_checkpoint_larger_is_better": False,
+        "train_config__keep_checkpoint_max": 2,
+        "train_config__save_checkpoints_steps": 8,
+        "train_config__num_epochs": 4,
+        "train_config__dense_optimizer__adam_optimizer__lr": 0.1,  # it soon overfits
+    }
+    trainer_here(folder, "best", **edits).train_and_evaluate()
+    kept = list_checkpoints(folder / "best")
+    best = json.loads((folder / "best" / "best_checkpoint.json").read_text())
+    values = {path.name: read_metrics(path)["ctr"]["logloss"] for path in kept}
+    assert len(kept) == 3
+    assert best["checkpoint"] == kept[0].name == min(values, key=lambda name: values[name])
+    assert best["value"] == values[kept[0].name]
+    report = json.loads((folder / "best" / "report.json").read_text())
+    assert report["metrics"]["ctr"]["logloss"] == values[kept[-1].name] > best["value"]
+    wrong = edits | {"train_config__best_checkpoint_metric": "ctr/loglos"}
+    with pytest.raises(ConfigError, match="did you mean `ctr/logloss`"):
+        trainer_here(folder, "wrong_metric", **wrong).train_and_evaluate()
+    with pytest.raises(ConfigError, match="best_checkpoint_metric: eval_input_path must be set"):
+        trainer_here(folder, "no_eval", **metric)
+
+
+# ------------------------------------------------------------------ other tables, other names
+
+
+def test_a_table_may_grow(folder, whole, capsys):
+    shutil.copytree(folder / "whole", folder / "grown")
+    rows: dict[str, Any] = {"feature_configs[1]__id_feature__num_buckets": 50}
+    fresh = all_tensors(trainer_here(folder, "fresh", **SAVE, **rows))
+    trainer = trainer_here(folder, "grown", **SAVE | {"train_config__num_steps": 16}, **rows)
+    assert "item_id_emb.weight 30 -> 50 rows" in capsys.readouterr().out
+    found = all_tensors(trainer)
+    grown = [name for name in whole if "item_id_emb" in name]
+    assert len(grown) == 2  # the table, and Adagrad's sums
+    for name, before in whole.items():
+        if name in grown:
+            assert torch.equal(found[name][:30], before)
+            assert torch.equal(found[name][30:], fresh[name][30:])
+        else:
+            assert torch.equal(found[name], before)
+    trainer.train_and_evaluate()
+    assert trainer.state.global_step == 16
+
+
+def test_a_hashed_table_does_not_grow_nor_any_table_shrink(folder, whole):
+    for edit, told in (
+        ({"feature_configs[2]__id_feature__hash_bucket_size": 60}, "ids are hashed to its rows"),
+        ({"feature_configs[1]__id_feature__num_buckets": 30 - 1}, r"is \[30, 8\] there, \[29, 8\]"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            trainer_here(folder, "whole", **SAVE, **edit)
+
+
+def test_fine_tuning_starts_from_another_runs_values_by_name(folder, whole, capsys):
+    names = folder / "names.txt"
+    mine = [name for name in whole if ".net." in name and "/" not in name]
+    ctr = [name for name in mine if "ctr" in name and "cvr" not in name]
+    pairs = {name.replace("ctr", "cvr"): name for name in ctr}
+    pairs = {new: old for new, old in pairs.items() if new in whole}
+    same = {new: old for new, old in pairs.items() if whole[new].shape == whole[old].shape}
+    assert same, mine
+    names.write_text("".join(f"{new}\t{old}\n" for new, old in same.items()))
+    edits: dict[str, Any] = {
+        "train_config__fine_tune_checkpoint": str(folder / "whole"),
+        "train_config__fine_tune_ckpt_param_map": str(names),
+        "feature_configs[0]__id_feature__embedding_dim": 16,  # of another shape
+        "feature_configs[1]__id_feature__num_buckets": 50,  # grown
+        "feature_configs[3]__id_feature__embedding_name": "labels",  # not in the checkpoint
+    }
+    trainer = trainer_here(folder, "tuned", **SAVE, **edits)
+    said = capsys.readouterr().out
+    found = all_tensors(trainer)
+    for new, old in same.items():
+        assert torch.equal(found[new], whole[old])
+        assert not torch.equal(found[new], whole[new])
+        assert torch.equal(found[old], whole[old])
+    table = "model.tables.pooled.embedding_bags"
+    assert torch.equal(
+        found[f"{table}.item_id_emb.weight"][:30], whole[f"{table}.item_id_emb.weight"]
+    )
+    assert f"{table}.item_id_emb.weight 30 -> 50 rows" in said
+    assert f"not in the checkpoint, keep their initial values: {table}.labels.weight" in said
+    assert f"{table}.user_id_emb.weight [20, 8] there, [20, 16] here" in said
+    assert "in the checkpoint, not used: " in said
+    assert f"{table}.tags_emb.weight" in said.split("not used: ")[1].splitlines()[0]
+    assert trainer.state.global_step == 0
+    for text, told in (
+        ("no.such\tx\n", "the model has no `no.such`"),
+        ("one\n", "line 1: must be"),
+    ):
+        names.write_text(text)
+        with pytest.raises(ConfigError, match=told):
+            trainer_here(folder, "tuned2", **SAVE, **edits)
+
+
+@pytest.mark.parametrize(
+    ("edits", "told"),
+    [
+        ({"tensorboard_summaries": ["losses"]}, "tensorboard_summaries must be of loss, "),
+        ({"save_checkpoints_minutes": -1.0}, "save_checkpoints_minutes must be 0"),
+        ({"fine_tune_ckpt_param_map": "x"}, "without fine_tune_checkpoint it has no effect"),
+        ({"fine_tune_checkpoint": "nowhere"}, "must be a checkpoint .* but got: nowhere"),
+        ({"evaluate_checkpoints": True}, "evaluate_checkpoints: eval_input_path must be set"),
+    ],
+)
+def test_fields_of_checkpoints_are_held_to_their_rules(folder, edits, told):
+    with pytest.raises(ConfigError, match=told):
+        trainer_here(folder, "none", **{f"train_config__{k}": v for k, v in edits.items()})

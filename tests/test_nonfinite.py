@@ -1,0 +1,111 @@
+"""A loss that is not finite: seen before backward, its rows named, its batch left out if wished."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from tests.datasets import click_table, write_dataset
+from tests.training_here import all_tensors, one_rank, trainer_here
+from trainer.nonfinite import NonFiniteGuard
+from trainer.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("one_rank")
+assert one_rank  # a fixture that is imported to be used by name
+ITEM, ROWS = 29, [100, 101, 103]  # only these rows have this item, whose embedding is NaN
+TABLE = "item_id_emb"
+UNSHUFFLED: dict[str, Any] = {"data_config__shuffle": False, "train_config__num_steps": 6}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("nonfinite")
+    table = click_table(150, seed=1)
+    item = np.asarray(table["item_id"]) % ITEM
+    item[ROWS] = ITEM
+    table = table.set_column(table.column_names.index("item_id"), "item_id", pa.array(item))
+    write_dataset(path / "train", table)
+    return path
+
+
+def poisoned(folder: Path, model: str, **edits: Any) -> Trainer:
+    trainer = trainer_here(folder, model, **UNSHUFFLED, **edits)
+    state = trainer.model.state_dict()
+    weight = next(value for name, value in state.items() if TABLE in name)
+    weight.local_shards()[0].tensor[ITEM] = torch.nan
+    return trainer
+
+
+def finite_part(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """All tensors, without the poisoned row."""
+    found = all_tensors(trainer)
+    return {name: value[:ITEM] if TABLE in name else value for name, value in found.items()}
+
+
+def test_the_rows_are_named_and_nothing_has_moved(folder):
+    trainer = poisoned(folder, "error", train_config__save_checkpoints_steps=1)
+    with pytest.raises(FloatingPointError) as error:
+        trainer.train()
+    file = folder / "train" / "part-00000.parquet"
+    assert f"epoch 0, batch 2 (rank 0: {file} rows 100-101, 103)" in str(error.value)
+    assert "train_config.skip_nonfinite_batches" in str(error.value)
+    assert trainer.state.global_step == 2
+    assert all(value.isfinite().all() for value in finite_part(trainer).values())
+
+
+@pytest.mark.parametrize("use_bn", [False, True], ids=["plain", "batch_norm"])
+def test_a_batch_left_out_is_as_if_it_had_not_been_there(folder, capsys, use_bn, monkeypatch):
+    edits = {"model_config__dbmtl__bottom_mlp__use_bn": use_bn}
+    edits |= {"train_config__log_step_count_steps": 3}
+    skip = {"train_config__skip_nonfinite_batches": True}
+    trainer = poisoned(folder, f"skipping{use_bn}", **edits, **skip)
+    trainer.train()
+    assert [entry.skipped_batches for entry in trainer.recorder.history] == [1, 0]
+    assert "1 batches left out (loss not finite)" in capsys.readouterr().out
+    assert all(np.isfinite(list(e.losses.values())).all() for e in trainer.recorder.history)
+
+    reference = poisoned(folder, f"reference{use_bn}", **edits)
+    outputs = []
+
+    def without_the_batch(self: Trainer, batch: Any) -> Any:
+        if batch.cursor.step != 2:
+            outputs.append(train_step(self, batch))
+        return outputs[-1]
+
+    train_step = Trainer.train_step
+    monkeypatch.setattr(Trainer, "train_step", without_the_batch)
+    reference.train()
+    found, expected = finite_part(trainer), finite_part(reference)
+    assert not [name for name in expected if not torch.equal(found[name], expected[name])]
+    assert all(value.isfinite().all() for value in found.values())
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_masks_keep_the_tables_still_where_nobody_looks(folder, skip):
+    """The guard of CUDA, on the CPU."""
+    trainer = poisoned(folder, f"masks{skip}")
+    trainer.guard = NonFiniteGuard(
+        trainer.model, trainer.optimizer.kernels, trainer.train_data, skip=skip, looks=False
+    )
+    moved = []
+    for batch in trainer.loader.batches():
+        before = finite_part(trainer)
+        trainer.train_step(batch)
+        after = finite_part(trainer)
+        tables = [name for name in after if "embedding_bags" in name]
+        moved.append(any(not torch.equal(before[name], after[name]) for name in tables))
+        assert all(after[name].isfinite().all() for name in tables)
+        if batch.cursor.step == 2 and not skip:
+            break
+    assert moved[:3] == [True, True, False]
+    if skip:
+        assert all(moved[3:])
+        assert all(value.isfinite().all() for value in finite_part(trainer).values())
+        assert trainer.guard.look() == 1
+        assert trainer.guard.look() == 0
+    else:
+        with pytest.raises(FloatingPointError, match=r"batch 2 \(rank 0: .*part-00000.parquet"):
+            trainer.guard.look()
