@@ -235,7 +235,10 @@ def test_a_table_may_grow(folder, whole, capsys):
 def test_a_hashed_table_does_not_grow_nor_any_table_shrink(folder, whole):
     for edit, told in (
         ({"feature_configs[2]__id_feature__hash_bucket_size": 60}, "ids are hashed to its rows"),
-        ({"feature_configs[1]__id_feature__num_buckets": 30 - 1}, r"is \[30, 8\] there, \[29, 8\]"),
+        (
+            {"feature_configs[2]__id_feature__hash_bucket_size": 40},
+            r"is \[50, 4\] there, \[40, 4\]",
+        ),
     ):
         with pytest.raises(ConfigError, match=told):
             trainer_here(folder, "whole", **SAVE, **edit)
