@@ -53,7 +53,7 @@ class DyingWriter(checkpoint_writer._FileWriter):
 rename = Path.rename
 
 
-def dying_rename(self: Path, target: Path) -> Path:
+def dying_rename(self: Path, target: Any) -> Path:
     """Dies with all written, but not under its name."""
     if any(Path(target).name == f"model.ckpt-{f['step']}" for f in faults("rename")):
         die()

@@ -148,7 +148,7 @@ def test_a_full_disk_costs_a_checkpoint_and_fails_the_last_one(folder, until):
 
 
 def train_with_faults(
-    folder: Path, model: str, faults: list[dict[str, Any]], **edits: object
+    folder: Path, model: str, faults: list[dict[str, Any]], **edits: Any
 ) -> subprocess.CompletedProcess[str]:
     environment = {"FAULTS": json.dumps(faults), "STEP_SECONDS": "0.1"}
     (folder / "faulty.py").write_text(
@@ -233,6 +233,7 @@ def test_a_table_may_grow(folder, whole, capsys):
 
 
 def test_a_hashed_table_does_not_grow_nor_any_table_shrink(folder, whole):
+    edit: dict[str, Any]
     for edit, told in (
         ({"feature_configs[2]__id_feature__hash_bucket_size": 60}, "ids are hashed to its rows"),
         (

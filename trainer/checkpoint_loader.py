@@ -128,8 +128,8 @@ class _GrowingPlanner(dcp.DefaultLoadPlanner):
 def _has_grown(name: str, known: TensorStorageMetadata, tensor: Any) -> bool:
     """Whether a tensor is of a table that has more rows than were saved, and else the same."""
     old, new = tuple(known.size), tuple(tensor.shape)
-    is_table = _TABLE.search(name) is not None and len(old) > 0
-    return is_table and old[1:] == new[1:] and old[0] < new[0]
+    is_table = _TABLE.search(name) is not None
+    return is_table and old[1:] == new[1:] and old[:1] < new[:1]
 
 
 # ------------------------------------------------------------------ fine-tuning
