@@ -86,7 +86,9 @@ class _GrowingPlanner(dcp.DefaultLoadPlanner):
     """Loads tables that were smaller when they were saved: the first rows of those of now."""
 
     def __init__(self, hashed_tables: set[str]) -> None:
-        super().__init__()
+        # Flattening drops the tables that are whole on other ranks; the planner then takes the
+        # checkpoint for one of PyTorch 2.3, which named the scaler's state otherwise.
+        super().__init__(flatten_sharded_tensors=False)
         self._hashed_tables = hashed_tables
         self.grown: dict[str, tuple[int, int]] = {}
 
