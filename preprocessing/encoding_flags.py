@@ -136,13 +136,13 @@ def _column_and(parse: Callable[[str], Any]) -> Callable[[str], tuple[str, Any]]
 
 
 def _boundaries(text: str) -> tuple[float, ...]:
-    numbers = tuple(float(number) for number in text.split(","))
+    numbers = feature_encoding.parse_numbers(text, ",")
     if list(numbers) != sorted(set(numbers)):
         raise ValueError(f"must be rising numbers like 18,30,45, but got {text!r}")
     return numbers
 
 
 def _floor(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError(f"must be at least 1 row, but got {text!r}")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"must be a number of rows, at least 1, but got {text!r}")
     return int(text)

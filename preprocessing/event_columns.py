@@ -10,9 +10,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 if __package__:  # imported as preprocessing.event_columns
+    from preprocessing import timestamps
     from preprocessing.row_hash import column, without_order
     from preprocessing.session_layout import SessionRules, SplitRule
 else:  # run by spark-submit, see jrc_sort.py
+    import timestamps
     from row_hash import column, without_order
     from session_layout import SessionRules, SplitRule
 
@@ -98,6 +100,11 @@ def _check_types(df: DataFrame, rules: SessionRules) -> None:
     _require_type(
         "--timestamp-column", rules.timestamp, types, TIME_TYPES, "a number, a timestamp or a date"
     )
+    if rules.timestamp_unit and not timestamps.is_number(types[rules.timestamp]):
+        raise ValueError(
+            "--timestamp-unit must go with a --timestamp-column of numbers, but "
+            f"{rules.timestamp!r} is a {types[rules.timestamp].simpleString()}; leave the unit out"
+        )
     for name in rules.tie_breakers:
         if without_order(types[name]):
             raise ValueError(

@@ -25,6 +25,7 @@ column, the rule and the value. Train on the result with fg_mode FG_NONE.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,14 +64,19 @@ class Transform:
         """A transform from a flag.
 
         Raises:
-            ValueError: there is none of that name, or with so many numbers.
+            ValueError: there is none of that name, or with such numbers.
         """
-        name, *numbers = text.split(":")
+        name, mark, rest = text.partition(":")
+        numbers = parse_numbers(rest, ":") if mark else ()
         if len(numbers) != TRANSFORMS.get(name, -1):
             raise ValueError(
                 f"must be log1p, sqrt, zscore:MEAN:STD or minmax:MIN:MAX, but got {text!r}"
             )
-        return cls(name, tuple(float(number) for number in numbers))
+        if (name == "zscore" and numbers[1] <= 0) or (
+            name == "minmax" and numbers[0] >= numbers[1]
+        ):
+            raise ValueError(f"must have STD above 0, and MIN below MAX, but got {text!r}")
+        return cls(name, numbers)
 
     def of(self, value: Column) -> Column:
         """The transformed double."""
@@ -90,6 +96,21 @@ class ColumnRules:
     separators: Mapping[str, str] = field(default_factory=dict)
     transforms: Mapping[str, Transform] = field(default_factory=dict)
     boundaries: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def parse_numbers(text: str, separator: str) -> tuple[float, ...]:
+    """The numbers between separators.
+
+    Raises:
+        ValueError: one is not a finite number.
+    """
+    try:
+        numbers = tuple(float(number) for number in text.split(separator))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"must have finite numbers between {separator!r}, but got {text!r}")
+    return numbers
 
 
 def encode_columns(df: DataFrame, rules: ColumnRules) -> DataFrame:

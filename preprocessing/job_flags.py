@@ -268,16 +268,20 @@ def _names(text: str) -> list[str]:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, but got {value}")
-    return value
+    if not re.fullmatch(r"-?\d+", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number, but got {text!r}")
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but got {text}")
+    return int(text)
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 1, but got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, but got {text!r}")
     return value
 
 

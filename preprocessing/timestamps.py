@@ -52,7 +52,7 @@ def units_per_second(flag: str, kind: T.DataType, unit: str | None) -> int:
     """How much `as_number` grows in a second.
 
     Raises:
-        ValueError: a column of numbers without `unit`, or another with one; `flag` is who asks.
+        ValueError: a column of numbers without `unit`; `flag` is who asks.
     """
     if not is_number(kind):
         return UNITS_PER_SECOND["us"]

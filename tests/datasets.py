@@ -47,7 +47,9 @@ def write_dataset(
         first, rows = starts[sessions[0]], lengths[sessions]
         name = fmt.data_file_name(number)
         part = table.slice(first, int(rows.sum()))
-        pq.write_table(part, path / name, row_group_size=row_group_rows)
+        pq.write_table(
+            part, path / name, row_group_size=row_group_rows, write_page_checksum=True
+        )  # as Spark does
         index = {
             fmt.ROW_START: pa.array(np.cumsum(rows) - rows, pa.int64()),
             fmt.NUM_ROWS: pa.array(rows, pa.int32()),

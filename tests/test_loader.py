@@ -1,12 +1,14 @@
 """The loader over real files: whole sessions, every row once, exact values, resume."""
 
 import itertools
+import os
 import threading
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torchrec.streamable import Pipelineable
@@ -223,19 +225,35 @@ def test_errors_of_the_reading_thread_reach_the_caller(table, tmp_path, num_work
         list(loader(data, num_workers=num_workers).batches())
 
 
-@pytest.mark.parametrize("break_it", ["corrupt", "gone"])
+@pytest.mark.parametrize("break_it", ["corrupt", "one bit", "shorter", "gone"])
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(table, tmp_path, break_it):
     path = write_dataset(tmp_path / "d", table, num_files=2)
     data = SessionDataset.open(path)
     part = path / "part-00001.parquet"
+    content = bytearray(part.read_bytes())
     if break_it == "gone":
         part.unlink()
+    elif break_it == "shorter":  # another file in its place
+        pq.write_table(pq.read_table(path / "part-00000.parquet").slice(0, 9), part)
+    elif break_it == "one bit":  # of a number, which stays a number: only the checksum tells
+        group = pq.ParquetFile(part).metadata.row_group(0)
+        prices = group.column(table.column_names.index("price"))
+        content[prices.dictionary_page_offset + prices.total_compressed_size // 2] ^= 1
+        part.write_bytes(content)
     else:
-        content = bytearray(part.read_bytes())
         content[4:2000] = b"\xff" * 1996  # pages; the footer at the end stays whole
         part.write_bytes(content)
     with pytest.raises(DatasetError, match=r"part-00001.parquet cannot be read \(.*copy it again"):
         list(loader(data).batches())
+
+
+def test_a_disk_that_fails_under_an_open_file_is_an_error(tmp_path):
+    """Not the end of the process by SIGBUS, as it is for a file mapped into memory."""
+    data = SessionDataset.open(write_dataset(tmp_path / "d", click_table(3_000), num_files=1))
+    parquet = data.files[0].parquet()
+    os.truncate(tmp_path / "d" / "part-00000.parquet", 100_000)
+    with pytest.raises(OSError, match="File too short"):
+        parquet.read()
 
 
 def test_a_loader_left_early_ends_its_threads(dataset):

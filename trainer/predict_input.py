@@ -41,7 +41,11 @@ class InputFile:
     def parquet(self) -> pq.ParquetFile:
         """Open it. Raises DatasetError."""
         try:
-            return pq.ParquetFile(self.folder.open(self.name), pre_buffer=self.folder.is_remote)
+            return pq.ParquetFile(
+                self.folder.open(self.name),
+                pre_buffer=self.folder.is_remote,
+                page_checksum_verification=True,
+            )
         except (OSError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise DatasetError(f"{self} cannot be read ({reason}); copy it again") from error

@@ -62,7 +62,11 @@ class StoredFile:
 
     def parquet(self) -> pq.ParquetFile:
         """Open it. Raises OSError, ArrowException."""
-        return pq.ParquetFile(self.folder.open(self.facts.name), pre_buffer=self.folder.is_remote)
+        return pq.ParquetFile(
+            self.folder.open(self.facts.name),
+            pre_buffer=self.folder.is_remote,
+            page_checksum_verification=True,  # where the file has checksums: Spark writes them
+        )
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,9 @@ def _reading(file: StoredFile) -> Iterator[None]:
 def _until(num_rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The first of them, together at least `num_rows` rows."""
     while num_rows > 0:
-        batch = next(batches)
+        batch = next(batches, None)
+        if batch is None:
+            raise pa.ArrowInvalid(f"it ends {num_rows} rows too early")
         num_rows -= batch.num_rows
         yield batch
 

@@ -97,9 +97,9 @@ def _glob(path: str) -> list[str]:
 def _locate(url: str) -> tuple[fs.FileSystem, str]:
     """The file system of a path or URL, and the path on it."""
     if "://" not in url:
-        return fs.LocalFileSystem(use_mmap=True), str(Path(url).absolute())
+        return fs.LocalFileSystem(), str(Path(url).absolute())
     if url.startswith("file://"):
-        return fs.LocalFileSystem(use_mmap=True), fs.FileSystem.from_uri(url)[1]
+        return fs.LocalFileSystem(), fs.FileSystem.from_uri(url)[1]
     try:
         return fs.FileSystem.from_uri(url)
     except pa.ArrowInvalid:  # not one of PyArrow's own

@@ -54,8 +54,8 @@ def test_bad_column_choice(frame, regex, dropped, message):
         event_columns.select_columns(frame("u, ds", "(1, 2)"), regex, dropped)
 
 
-ALL_TYPES = "user_id, ts, text, flag, m, a"
-TYPED_ROW = "(1, 2L, 'x', true, map(1, 2), array(1))"
+ALL_TYPES = "user_id, ts, text, flag, m, a, at"
+TYPED_ROW = "(1, 2L, 'x', true, map(1, 2), array(1), timestamp'2026-01-31')"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ TYPED_ROW = "(1, 2L, 'x', true, map(1, 2), array(1))"
         (
             rules("usr_id", "ts"),
             "--session-column must name a column of the input, but got 'usr_id'; "
-            "did you mean 'user_id'? Columns: user_id, ts, text, flag, m, a",
+            "did you mean 'user_id'? Columns: user_id, ts, text, flag, m, a, at",
         ),
         (rules("USER_ID", "ts"), "got 'USER_ID'; did you mean 'user_id'?"),
         (rules("user_id", "zzz"), "--timestamp-column must name a column of the input, but"),
@@ -73,6 +73,10 @@ TYPED_ROW = "(1, 2L, 'x', true, map(1, 2), array(1))"
         (rules("user_id", "flag"), "must be a number, a timestamp or a date, but 'flag' is a b"),
         (rules("a", "ts"), "must be a string, a number or a date, but 'a' is a array<int>"),
         (rules("user_id", "ts", ("m",)), "--tie-breaker must have an order, but 'm' is a map"),
+        (
+            rules("user_id", "at", timestamp_unit="ms"),
+            "--timestamp-unit must go with a --timestamp-column of numbers, but 'at' is a times",
+        ),
         (rules("ts", "ts"), "--timestamp-column must be a column of its own, but 'ts' is named"),
     ],
 )

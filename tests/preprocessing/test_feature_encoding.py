@@ -459,7 +459,13 @@ def test_columns_that_do_not_fit(encode, flags, message):
     [
         (["--boundaries", "age=3,1"], "age: must be rising numbers like 18,30,45, but got '3,1'"),
         (["--boundaries", "age"], "must be COLUMN=VALUE, but got 'age'"),
-        (["--vocabulary", "a=0"], "a: must be at least 1 row, but got '0'"),
+        (["--boundaries", "age=1,old"], "age: must have finite numbers between ',', but got '1,o"),
+        (["--boundaries", "age=nan"], "age: must have finite numbers"),
+        (["--vocabulary", "a=0"], "a: must be a number of rows, at least 1, but got '0'"),
+        (["--vocabulary", "a=few"], "a: must be a number of rows, at least 1, but got 'few'"),
+        (["--transform", "a=zscore:1:0"], "a: must have STD above 0, and MIN below MAX, but got"),
+        (["--transform", "a=minmax:2:1"], "a: must have STD above 0, and MIN below MAX, but got"),
+        (["--transform", "a=log1p:x"], "a: must have finite numbers between ':', but got 'x'"),
         (["--transform", "a=zscore:1"], "must be log1p, sqrt, zscore:MEAN:STD or minmax:MIN:MAX"),
     ],
 )
