@@ -18,11 +18,13 @@ from pyspark.sql import types as T
 if __package__:  # imported as preprocessing.dataset_writer
     from preprocessing import dataset_format, session_layout
     from preprocessing.bad_rows import InputFacts
+    from preprocessing.hadoop_files import many_at_once
     from preprocessing.publication import QUARANTINE_FOLDER, VOCABULARY_FOLDER, Output
 else:  # run by spark-submit, see jrc_sort.py
     import dataset_format
     import session_layout
     from bad_rows import InputFacts
+    from hadoop_files import many_at_once
     from publication import QUARANTINE_FOLDER, VOCABULARY_FOLDER, Output
 
 BESIDE = "beside"
@@ -133,16 +135,14 @@ def settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
 def _number_files(held: Output, written: str, target: str) -> str:
     """Move Spark's files from `written` to `target` under their names; leaves empty ones."""
     names = [name for name in held.files.sizes(written) if name.startswith("part-")]
+    names.sort(key=_partition_number)
+    paths = [f"{written}/{name}" for name in names]
     held.files.make_folder(target)
-    number = 0
-    for name in sorted(names, key=_partition_number):
-        path = f"{written}/{name}"
-        # Spark writes a file for the first partition even when it has no row.
-        if _partition_number(name) == 0 and _is_empty(held.files.spark, path):
-            continue
-        numbered = dataset_format.data_file_name(number, held.generation)
-        held.files.rename(path, f"{target}/{numbered}")
-        number += 1
+    # Spark writes a file for the first partition even when it has no row.
+    if names and _partition_number(names[0]) == 0 and _is_empty(held.files.spark, paths[0]):
+        del paths[0]
+    numbered = (dataset_format.data_file_name(n, held.generation) for n in range(len(paths)))
+    many_at_once(held.files.rename, paths, (f"{target}/{name}" for name in numbered))
     return target
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 _GLOB = re.compile(r"[\[\]{}*?\\]")
+_CALLS_AT_ONCE = 32
+Found = TypeVar("Found")
 # On an object store a file appears whole, when its upload is complete, and a rename is a copy.
 OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "oss", "cosn", "obs", "wasb", "wasbs")
 
@@ -23,6 +27,15 @@ def has_glob(path: str) -> bool:
 def escape_glob(path: str) -> str:
     """A pattern that matches `path` alone, for Spark readers, which expand every path."""
     return _GLOB.sub(r"\\\g<0>", path)
+
+
+def many_at_once(call: Callable[..., Found], *arguments: Iterable[Any]) -> list[Found]:
+    """`call` of each item of `arguments`, by threads: thousands of files answer slowly one by one.
+
+    Returns or raises when no call is under way any more; after an error no further one begins.
+    """
+    with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
+        return list(pool.map(call, *arguments))
 
 
 class HadoopFiles:

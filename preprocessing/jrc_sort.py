@@ -9,7 +9,7 @@ whole and in order. It does the work of
 
 and sets for itself what in a cluster's defaults could cut, merge, skip or shift: records per file,
 adaptive execution, Parquet's types, corrupt and missing files (an error), and the time zone (UTC
-for the text of CSV and JSON timestamps that name none). It needs Spark 3.5 or later and Python 3.11
+for the text of CSV and JSON timestamps that name none). It needs Spark 4 (tested: 4.1) and Python 3.11
 or later on the driver; the executors run no Python. The same input rows and number of partitions
 give the same rows in the same files in the same order.
 

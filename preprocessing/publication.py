@@ -29,10 +29,10 @@ from datetime import UTC, datetime
 
 if __package__:  # imported as preprocessing.publication
     from preprocessing import dataset_format
-    from preprocessing.hadoop_files import HadoopFiles
+    from preprocessing.hadoop_files import HadoopFiles, many_at_once
 else:  # run by spark-submit, see jrc_sort.py
     import dataset_format
-    from hadoop_files import HadoopFiles
+    from hadoop_files import HadoopFiles, many_at_once
 
 LOCK_NAME = "_lock"
 STAGING_PREFIX = "_staging-"
@@ -155,11 +155,13 @@ class Output:
 
     def _keep(self, folder: str, listed: int | None) -> None:
         for sub in _FILE_FOLDERS:
+            rubbish = []
             for name in _entries(self.files, f"{folder}/{sub}".rstrip("/")):
                 found = _generation(name)
-                rubbish = found == self.generation if listed is None else found != listed
-                if found is not None and rubbish:
-                    self.files.delete(f"{folder}/{sub}{name}")
+                is_rubbish = found == self.generation if listed is None else found != listed
+                if found is not None and is_rubbish:
+                    rubbish.append(f"{folder}/{sub}{name}")
+            many_at_once(self.files.delete, rubbish)
 
     def _manifest_path(self, dataset: str) -> str:
         return f"{self.folder(dataset)}/{_MANIFEST}"
@@ -170,9 +172,9 @@ class Output:
             if not self.files.exists(source):
                 continue
             self.files.make_folder(f"{target}/{folder}".rstrip("/"))
-            for name in sorted(self.files.sizes(source)):
-                if _DATA_FILE.fullmatch(name):
-                    self.files.rename(f"{source}/{name}", f"{target}/{folder}{name}")
+            names = [name for name in self.files.sizes(source) if _DATA_FILE.fullmatch(name)]
+            sources = (f"{source}/{name}" for name in names)
+            many_at_once(self.files.rename, sources, (f"{target}/{folder}{n}" for n in names))
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from pyspark.sql import types as T
 if __package__:  # imported as preprocessing.session_index
     from preprocessing import dataset_format, session_runs
     from preprocessing.dataset_writer import WRITE_CONF, settings
-    from preprocessing.hadoop_files import HadoopFiles, escape_glob
+    from preprocessing.hadoop_files import HadoopFiles, escape_glob, many_at_once
 else:  # run by spark-submit, see jrc_sort.py
     import dataset_format
     import session_runs
     from dataset_writer import WRITE_CONF, settings
-    from hadoop_files import HadoopFiles, escape_glob
+    from hadoop_files import HadoopFiles, escape_glob, many_at_once
 
 ROW_START = dataset_format.ROW_START
 NUM_ROWS = dataset_format.NUM_ROWS
@@ -51,11 +51,14 @@ def write_index(
         writer = in_order.write.option("compression", "zstd")
         writer.partitionBy("file").parquet(scratch)
     files.make_folder(target)
-    for number, name in names.items():
+
+    def move(number: int, name: str) -> None:
         folder = f"{scratch}/file={number}"
         parts = [part for part in files.sizes(folder) if part.startswith("part-")]
         assert len(parts) == 1, f"the index of {name} must be one file, but got {parts}"
         files.rename(f"{folder}/{parts[0]}", f"{target}/{name}")
+
+    many_at_once(move, names.keys(), names.values())
 
 
 def check_index(
