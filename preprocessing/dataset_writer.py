@@ -56,14 +56,20 @@ def write_rows(layout: session_layout.Layout, held: Output, row_group_bytes: int
             writer = writer.partitionBy(layout.split)
         writer.parquet(scratch)
     if layout.split is None:
-        return {"": _number_files(held, scratch, f"{held.staging}/dataset")}
+        folder = _number_files(held, scratch, f"{held.staging}/dataset")
+        if not held.files.sizes(folder):
+            raise ValueError(
+                "the dataset must have a session, but all were dropped as too long; raise "
+                "--max-session-rows, or use --long-sessions cut or newest"
+            )
+        return {"": folder}
     folders = {}
     for dataset in held.datasets:
         part = f"{scratch}/{layout.split}={dataset}"
         if not held.files.exists(part):
             raise ValueError(
                 f"train and eval must both have sessions, but {dataset} has none; change "
-                "--eval-from or --eval-fraction"
+                "--eval-from, --eval-fraction, or what --long-sessions drops"
             )
         folders[dataset] = _number_files(held, part, f"{held.staging}/dataset-{dataset}")
     return folders

@@ -9,9 +9,9 @@ whole and in order. It does the work of
 
 and sets for itself what in a cluster's defaults could cut, merge, skip or shift: records per file,
 adaptive execution, Parquet's types, corrupt and missing files (an error), and the time zone (UTC
-for the text of CSV and JSON timestamps that name none). It needs Spark 4 (tested: 4.1) and Python 3.11
-or later on the driver; the executors run no Python. The same input rows and number of partitions
-give the same rows in the same files in the same order.
+for the text of CSV and JSON timestamps that name none). It needs Spark 4 (tested: 4.1) and on
+the driver Python 3.11 or later; the executors run no Python. The same input rows and number of
+partitions give the same rows in the same files in the same order.
 
 It can also build sessions (`--session-gap`), cap them (`--max-session-rows`), write `train/` and
 `eval/` (`--eval-from`, `--eval-fraction`), and set bad rows aside (`--on-bad-rows`). No row is
@@ -223,6 +223,7 @@ def read_events(
         event_columns.check_not_empty(chosen.isEmpty())
     events = event_columns.select_columns(chosen, options.columns_regex, options.drop_columns)
     event_columns.check_schema(events, rules, source.columns, split)
+    session_layout.check_times(events.schema, rules, split)
     return events
 
 

@@ -142,6 +142,19 @@ class SessionCounts:
     dropped_rows: int
 
 
+def check_times(schema: T.StructType, rules: SessionRules, split: SplitRule | None) -> None:
+    """Check the flags that name times, before any row is read.
+
+    Raises:
+        ValueError: one does not fit the timestamp column.
+    """
+    kind, unit = schema[rules.timestamp].dataType, rules.timestamp_unit
+    if rules.gap_seconds is not None:
+        timestamps.units_per_second("--session-gap", kind, unit)
+    if split and split.eval_from is not None:
+        timestamps.moment("--eval-from", split.eval_from, kind, unit)
+
+
 def lay_out(
     df: DataFrame, rules: SessionRules, num_partitions: int, split: SplitRule | None = None
 ) -> Layout:

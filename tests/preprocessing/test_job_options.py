@@ -128,6 +128,26 @@ def test_an_empty_side_is_an_error(events, write_input, run_job, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cap_that_drops_every_session_is_an_error(events, write_input, run_job, tmp_path):
+    flags = ["--max-session-rows", "1", "--long-sessions", "drop", "--where", "session_id = 0"]
+    with pytest.raises(ValueError, match="must have a session, but all were dropped as too long"):
+        run_job(write_input(events), *flags)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--eval-from", "tomorrow"], "--eval-from must be a date or time like 2026-01-31"),
+        (["--eval-from", "2026-01-31"], "--eval-from needs the unit of --timestamp-column"),
+        (["--session-gap", "5m"], "--session-gap needs the unit of --timestamp-column"),
+    ],
+)
+def test_times_that_do_not_fit_are_found_before_rows_are_read(dirty, run_job, flags, message):
+    with pytest.raises(ValueError, match=message):  # else the bad rows would be the error
+        run_job(dirty, *flags)
+
+
 def test_a_split_dataset_does_not_replace_a_plain_one(events, write_input, run_job, tmp_path):
     source = write_input(events)
     run_job(source)
