@@ -195,6 +195,7 @@ def test_regression_and_three_classes_train_and_report(folder):
         "kinds",
         1,
         data_config__label_fields=["stay", "user_id", "click"],
+        train_config__num_epochs=6,
         **{
             f"{towers}[0]__num_class": 1,
             f"{towers}[0]__label_name": "stay",
@@ -210,7 +211,7 @@ def test_regression_and_three_classes_train_and_report(folder):
     metrics = report(folder, "kinds")["metrics"]
     assert set(metrics["ctr"]) == {"l2_loss", "mse", "mae", "rows"}
     assert metrics["ctr"]["mse"] == pytest.approx(metrics["ctr"]["l2_loss"], rel=1e-5)
-    assert metrics["cvr"]["softmax_cross_entropy"] < 2.9  # ln 20 = 3.0 without learning
+    assert metrics["cvr"]["softmax_cross_entropy"] < 2.6  # ln 20 = 3.0 without learning
     assert metrics["cvr"]["logloss"] == pytest.approx(metrics["cvr"]["softmax_cross_entropy"])
     assert metrics["cvr"]["accuracy"] > 0.05
 
