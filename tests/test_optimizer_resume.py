@@ -58,6 +58,7 @@ def work(rank: int, folder: Path) -> None:
         resumed = Run(train_config(text))
         resumed.load(folder / name / "middle", SAVED_AT)
         resumed.train(END - SAVED_AT)
+        assert resumed.optimizer.learning_rates().keys() >= {"sparse", "dense"}  # on both ranks
         resumed.save(folder / name / "resumed")
     dist.destroy_process_group()
 
