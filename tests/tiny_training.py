@@ -20,6 +20,7 @@ from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
 
 from trainer.accumulation import GroupStep
+from trainer.checkpoint_loader import checkpoint_tensors, load_checkpoint
 from trainer.optimizers import set_accumulators, sparse_optimizer
 from trainer.protos import pipeline_pb2 as pb
 from trainer.train_optimizer import TrainOptimizer
@@ -150,21 +151,13 @@ class Run:
         """Copies of the dense parameters."""
         return [parameter.detach().clone() for parameter in self.optimizer.parameters]
 
-    def _state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
     def save(self, path: Path) -> None:
         """Write a checkpoint, with all ranks."""
-        dcp.save(self._state(), checkpoint_id=str(path))
+        dcp.save(checkpoint_tensors(self.model, self.optimizer), checkpoint_id=str(path))
 
     def load(self, path: Path, number: int) -> None:
         """Go on from a checkpoint of `number` steps."""
-        self.optimizer.init_state()
-        state = self._state()
-        planner = dcp.DefaultLoadPlanner(flatten_sharded_tensors=False)  # as load_checkpoint
-        dcp.load(state, checkpoint_id=str(path), planner=planner)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_checkpoint(path, self.model, self.optimizer, hashed_tables=set())
         self.number = number
 
 
