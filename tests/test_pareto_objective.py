@@ -32,7 +32,7 @@ class Net(nn.Module):
             (task + 1) * (output - target).square().mean()
             for task, (output, target) in enumerate(zip(outputs, self.target, strict=True))
         ]
-        return losses, ModelOutput({}, pooled, shared)
+        return losses, ModelOutput({}, [pooled], [shared])
 
     def dense(self) -> list[nn.Parameter]:
         modules = (self.shared, self.frozen, *self.towers)
@@ -43,10 +43,9 @@ def gram_by_hand(net: Net, gradient: int) -> Tensor:
     """Inner products over what counts, named one by one."""
     losses, output = net()
     counted: list[Tensor] = [*net.shared.parameters(), *net.towers[1].parameters()]
-    assert output.pooled is not None and output.shared is not None
-    counted.append(output.pooled)
+    counted += output.embeddings
     if gradient == SHARED_REPRESENTATION:
-        counted = [output.shared]
+        counted = output.shared
     rows = [
         torch.autograd.grad(loss, counted, retain_graph=True, materialize_grads=True)
         for loss in losses
@@ -89,7 +88,7 @@ def test_no_rows_on_a_rank_and_tasks_that_share_nothing(gradient):
     alone = [nn.Linear(2, 1) for _ in MINIMA]
     losses = [layer(torch.ones(1, 2)).sum() for layer in alone]
     dense = [parameter for layer in alone for parameter in layer.parameters()]
-    nothing = ModelOutput({}, None, None)
+    nothing = ModelOutput({}, [], [])
     total, weights = ParetoObjective([0.0] * 3, gradient)(losses, nothing, dense)
     torch.testing.assert_close(weights, torch.full((3,), 1 / 3, dtype=torch.float64))
     total.backward()
