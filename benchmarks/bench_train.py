@@ -108,7 +108,7 @@ def train(options: argparse.Namespace) -> None:
     busy = gpu_busy_share(trainer) if device.type == "cuda" else None
     watch.stop()
     if trainer.rank == 0:
-        losses = [sum(entry.losses.values()) for entry in trainer.history]
+        losses = [sum(entry.losses.values()) for entry in trainer.recorder.history]
         auc = {task: metrics["auc"] for task, metrics in evaluation.metrics.items()}
         print(json.dumps({"windows": trainer.windows, "losses": losses, "auc": auc, "busy": busy}))
     sys.stdout.flush()

@@ -6,6 +6,7 @@ in for them, so that reader and parser run from a checkout alone, in the calling
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -63,10 +64,11 @@ def parsed_batches(
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
         sys.meta_path.append(_StandIns())
-    from tzrec.constant import Mode
-    from tzrec.datasets.dataset import BaseDataset
-    from tzrec.features.feature import create_features
-    from tzrec.protos import data_pb2, feature_pb2
+    mode = import_module("tzrec.constant").Mode
+    datasets = import_module("tzrec.datasets.dataset").BaseDataset
+    create_features = import_module("tzrec.features.feature").create_features
+    data_pb2 = import_module("tzrec.protos.data_pb2")
+    feature_pb2 = import_module("tzrec.protos.feature_pb2")
 
     config = data_pb2.DataConfig(
         batch_size=batch_size,
@@ -79,10 +81,10 @@ def parsed_batches(
         feature = feature_pb2.IdFeature(feature_name=name, num_buckets=ids, embedding_dim=8)
         feature.expression = f"item:{name}"
         features.append(feature_pb2.FeatureConfig(id_feature=feature))
-    dataset = BaseDataset.create_class("ParquetDataset")(
+    dataset = datasets.create_class("ParquetDataset")(
         data_config=config,
         features=create_features(features, fg_mode=data_pb2.FG_NONE),
         input_path=f"{data_path}/part-*.parquet",
-        mode=Mode.TRAIN,
+        mode=mode.TRAIN,
     )
     yield from dataset

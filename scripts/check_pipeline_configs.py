@@ -93,7 +93,7 @@ def _train(config: EasyRecConfig) -> list[float]:
     dist.barrier()
     trainer = Trainer(config, torch.device("cpu"))
     trainer.train()
-    return [sum(entry.losses.values()) for entry in trainer.history]
+    return [sum(entry.losses.values()) for entry in trainer.recorder.history]
 
 
 def prepare(path: str, folder: Path) -> EasyRecConfig:

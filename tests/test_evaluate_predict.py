@@ -355,7 +355,7 @@ def test_scores_that_are_not_finite_are_errors(folder, monkeypatch):
     def broken(*arguments, **options):
         model, _ = restore(*arguments, **options)
         with torch.no_grad():
-            next(model.module.model.net.parameters()).fill_(torch.nan)
+            next(model.get_submodule("module.model.net").parameters()).fill_(torch.nan)
         return model, nullcontext()
 
     for module in (trainer.predict, evaluate):

@@ -4,6 +4,7 @@ import itertools
 import os
 import threading
 from pathlib import Path
+from typing import cast
 
 import fsspec
 import numpy as np
@@ -302,7 +303,7 @@ def test_a_copy_stream_gets_every_tensor_of_a_batch(dataset, monkeypatch):
         torch.Tensor, "record_stream", lambda tensor, stream: recorded.append(tensor.data_ptr())
     )
     assert isinstance(batch, Pipelineable)
-    batch.record_stream("a stream")
+    batch.record_stream(cast(torch.Stream, "a stream"))
     tensors = [batch.dense, batch.session_offsets, batch.sessions, batch.ids.values()]
     tensors += [batch.ids.lengths(), *batch.labels.values(), *batch.weights.values()]
     tensors += batch.groups.values()

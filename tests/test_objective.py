@@ -150,7 +150,7 @@ class FixedLogits(nn.Module):
         self.logits = nn.Parameter(2 * logits)
 
     def forward(self, batch: SessionBatch) -> ModelOutput:
-        return ModelOutput({"cvr": self.logits}, None, None)
+        return ModelOutput({"cvr": self.logits}, [], [])
 
 
 def batch_of(lengths: list[int], **labels: Tensor) -> SessionBatch:

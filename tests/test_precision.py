@@ -42,7 +42,7 @@ def plain(run) -> tuple[Trainer, Evaluation]:
 
 
 def losses(trainer: Trainer) -> list[float]:
-    return [entry.losses["ctr/jrc_loss"] for entry in trainer.history]
+    return [entry.losses["ctr/jrc_loss"] for entry in trainer.recorder.history]
 
 
 @pytest.mark.parametrize("precision", ["BF16", "FP16"])

@@ -71,7 +71,7 @@ def train(rank: int, folder: str, model: str, world: int, num_steps: int) -> Non
     trainer.train()
     trainer.save()
     if rank == 0:
-        history = [asdict(entry)["losses"] for entry in trainer.history]
+        history = [asdict(entry)["losses"] for entry in trainer.recorder.history]
         torch.save(history, path / f"{model}.history")
     dist.destroy_process_group()
 

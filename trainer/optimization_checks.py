@@ -13,8 +13,10 @@ from trainer.schedules import check_schedule, schedule_of
 def check_optimization(config: pb.EasyRecConfig) -> None:
     """Raise ConfigError at the first fault; what the device lacks shows when it is known."""
     train = config.train_config
-    places = [("train_config.sparse_optimizer", train.sparse_optimizer)]
-    places += [("train_config.dense_optimizer", train.dense_optimizer)]
+    places: list[tuple[str, Any]] = [
+        ("train_config.sparse_optimizer", train.sparse_optimizer),
+        ("train_config.dense_optimizer", train.dense_optimizer),
+    ]
     for n, part in enumerate(train.dense_optimizer.part_optimizers):
         where = f"train_config.dense_optimizer.part_optimizers[{n}]"
         _check_pattern(part, where)
