@@ -67,7 +67,7 @@ class Transform:
             ValueError: there is none of that name, or with such numbers.
         """
         name, mark, rest = text.partition(":")
-        numbers: tuple[float, ...] = parse_numbers(rest, ":") if mark else ()
+        numbers = parse_numbers(rest, ":") if mark else tuple[float, ...]()
         if len(numbers) != TRANSFORMS.get(name, -1):
             raise ValueError(
                 f"must be log1p, sqrt, zscore:MEAN:STD or minmax:MIN:MAX, but got {text!r}"
