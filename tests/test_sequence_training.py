@@ -70,6 +70,7 @@ def train(rank: int, folder: str, model: str, world: int, num_steps: int) -> Non
     trainer = Trainer(config, torch.device("cpu"), continue_train=True)
     trainer.train()
     trainer.save()
+    trainer.checkpoints.close()
     if rank == 0:
         history = [asdict(entry)["losses"] for entry in trainer.recorder.history]
         torch.save(history, path / f"{model}.history")
