@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 
 from trainer.config import ConfigError, did_you_mean
 from trainer.train_optimizer import TrainOptimizer
+from trainer.zero_collision import id_histories, load_id_histories
 
 _TABLE = re.compile(r"\.(?:embedding_bags|embeddings)\.(\w+)\.weight")
 
@@ -51,7 +52,11 @@ class LoadReport:
 
 def checkpoint_tensors(model: nn.Module, optimizer: TrainOptimizer) -> dict[str, Any]:
     """What a checkpoint holds of a model and its optimizer."""
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "id_histories": id_histories(model),
+    }
 
 
 def load_checkpoint(
@@ -78,6 +83,7 @@ def load_checkpoint(
         ) from None
     model.load_state_dict(tensors["model"])
     optimizer.load_state_dict(tensors["optimizer"])
+    load_id_histories(model, tensors["id_histories"])
     grown = {name: rows for name, rows in planner.grown.items() if name.startswith("model.")}
     return LoadReport(grown={name.removeprefix("model."): rows for name, rows in grown.items()})
 

@@ -24,7 +24,7 @@ from trainer.group_checks import check_feature_groups
 from trainer.model_checks import check_model, unused_in_model
 from trainer.models import build_model
 from trainer.optimization_checks import check_optimization
-from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.protos.pipeline_pb2 import EasyRecConfig, ParameterConstraints
 from trainer.reader import SessionDataset
 from trainer.tasks import Task, parse_tasks
 
@@ -77,12 +77,24 @@ def _check_sharding(config: EasyRecConfig) -> None:
     for feature in parse_features(config):
         if isinstance(feature, IdFeature) and feature.constraints is not None:
             constraints.append(feature.constraints)
+            if feature.zch is not None:
+                _check_zch_sharding(feature.name, feature.constraints)
     allowed = ("table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise")
     for name in (name for each in constraints for name in each.sharding_types):
         if name not in allowed:
             raise ConfigError(
                 f"embedding constraints: sharding_types must be of {', '.join(allowed)}, "
                 f"but got: `{name}`"
+            )
+
+
+def _check_zch_sharding(name: str, constraints: ParameterConstraints) -> None:
+    for field, only in (("sharding_types", "row_wise"), ("compute_kernels", "fused")):
+        chosen = list(getattr(constraints, field))
+        if chosen and only not in chosen:
+            raise ConfigError(
+                f"id_feature `{name}`: {field} of a table with zch must have {only}, the only one "
+                f"it can have, but got: {', '.join(chosen)}"
             )
 
 

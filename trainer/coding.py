@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from preprocessing.normalizer import Normalizer
 from trainer.columns import DataError, check_finite, integers, is_text, numbers, view, whole_numbers
-from trainer.features import Boundaries, Hashed, IdFeature, Vocabulary
+from trainer.features import Boundaries, Hashed, IdFeature, Vocabulary, ZeroCollision
 from trainer.hashing import hash_integers, hash_strings
 
 IdArray = NDArray[np.integer]
+MAX_HASH = 2**63 - 2  # of zero-collision hashing; TorchRec means "no id" by 2^63 - 1
 
 
 def encode_values(array: pa.Array, feature: IdFeature) -> IdArray:
     """Ids in [0, num_embeddings) of values without nulls, integers [N].
+
+    With zero-collision hashing they are hashes in [0, MAX_HASH].
 
     Raises:
         DataError: a value has no id.
@@ -29,6 +32,8 @@ def encode_values(array: pa.Array, feature: IdFeature) -> IdArray:
     coding = feature.coding
     if isinstance(coding, Hashed):
         return hash_ids(array, feature.num_embeddings)
+    if isinstance(coding, ZeroCollision):
+        return wide_hashes(array)
     if isinstance(coding, Vocabulary):
         return _look_up(array, coding)
     where = f"id_feature `{feature.name}`: column `{feature.column}`"
@@ -70,10 +75,25 @@ def default_ids(feature: IdFeature, type_: pa.DataType) -> IdArray:
 
 def hash_ids(array: pa.Array, num_buckets: int) -> NDArray[np.int64]:
     """xxhash64 modulo num_buckets, as Spark's `pmod(xxhash64(column), num_buckets)`."""
+    return _hashed(array, lambda hashes: hashes % num_buckets)
+
+
+def wide_hashes(array: pa.Array) -> NDArray[np.int64]:
+    """xxhash64 without its last bit, in [0, MAX_HASH]."""
+    last = np.uint64(MAX_HASH)
+    return _hashed(
+        array,
+        lambda hashes: np.minimum(hashes.view(np.uint64) >> np.uint64(1), last).view(np.int64),
+    )
+
+
+def _hashed(
+    array: pa.Array, to_ids: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+) -> NDArray[np.int64]:
     if pa.types.is_integer(array.type):
-        return hash_integers(integers(array)) % num_buckets
+        return to_ids(hash_integers(integers(array)))
     encoded = array.dictionary_encode()
-    return (hash_strings(encoded.dictionary) % num_buckets)[integers(encoded.indices)]
+    return to_ids(hash_strings(encoded.dictionary))[integers(encoded.indices)]
 
 
 def _look_up(array: pa.Array, vocabulary: Vocabulary) -> NDArray[np.int64]:

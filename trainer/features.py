@@ -55,7 +55,20 @@ class Boundaries:
     normalizer: Normalizer | None
 
 
-Coding = Ids | Hashed | Vocabulary | Boundaries
+@dataclass(frozen=True)
+class ZeroCollision:
+    """The id is a 63-bit xxhash64(value), which TorchRec maps to a row of its own.
+
+    policy: of eviction: "lfu", "lru" or "distance_lfu"; decay_exponent is of the latter two.
+    eviction_interval: global batches between evictions.
+    """
+
+    policy: str
+    decay_exponent: float
+    eviction_interval: int
+
+
+Coding = Ids | Hashed | Vocabulary | Boundaries | ZeroCollision
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,11 @@ class IdFeature:
         if self.sequence is not None:
             return "sequences"
         return "weighted_ids" if self.is_weighted else "ids"
+
+    @property
+    def zch(self) -> ZeroCollision | None:
+        """Its coding, if ids have rows of their own."""
+        return self.coding if isinstance(self.coding, ZeroCollision) else None
 
 
 @dataclass(frozen=True)
@@ -323,7 +341,7 @@ class _Entry:
             table=message.embedding_name or f"{self.name}_emb",
             embedding_dim=message.embedding_dim,
             num_embeddings=num_embeddings,
-            coding=Ids() if self.is_encoded else coding,
+            coding=Ids() if self.is_encoded and not isinstance(coding, ZeroCollision) else coding,
             pooling=message.pooling,
             is_weighted=not is_raw and self._is_weighted(),
             sequence=self.sequence,
@@ -364,13 +382,16 @@ class _Entry:
             "vocab_list": len(message.vocab_list),
             "vocab_dict": len(message.vocab_dict),
             "vocab_file": len(message.vocab_file),
+            "zch": message.HasField("zch"),
         }
         chosen = [name for name, size in sizes.items() if size]
         if len(chosen) != 1:
             raise self.error(
                 f"exactly one of num_buckets and hash_bucket_size, vocab_list, vocab_dict, "
-                f"vocab_file must be set, but got: {', '.join(chosen) or 'none'}"
+                f"vocab_file, zch must be set, but got: {', '.join(chosen) or 'none'}"
             )
+        if chosen == ["zch"]:
+            return self._zero_collision(), message.zch.zch_size
         if chosen == ["num_buckets"]:
             return Ids(), message.num_buckets
         if chosen == ["hash_bucket_size"]:
@@ -382,6 +403,19 @@ class _Entry:
             raise self.error(str(error)) from None
         return vocabulary, vocabulary.size
 
+    def _zero_collision(self) -> ZeroCollision:
+        zch = self.message.zch
+        for name in ("zch_size", "eviction_interval"):
+            if getattr(zch, name) == 0:
+                raise self.error(f"zch.{name} must be positive, but is missing or 0")
+        policy = zch.WhichOneof("eviction_policy")
+        if policy is None:
+            raise self.error("zch must have one of lfu, lru, distance_lfu, but has none")
+        if self.message.weighted:
+            raise self.error("weighted must be false with zch, which has no weights")
+        exponent = getattr(getattr(zch, policy), "decay_exponent", 1.0)
+        return ZeroCollision(policy, exponent, zch.eviction_interval)
+
 
 def _check_shared_tables(features: list[Feature]) -> None:
     tables: dict[str, IdFeature] = {}
@@ -389,7 +423,7 @@ def _check_shared_tables(features: list[Feature]) -> None:
         if not isinstance(feature, IdFeature):
             continue
         first = tables.setdefault(feature.table, feature)
-        for name in ("embedding_dim", "num_embeddings", "pooling", "init_fn"):
+        for name in ("embedding_dim", "num_embeddings", "pooling", "init_fn", "zch"):
             if getattr(feature, name) != getattr(first, name):
                 raise ConfigError(
                     f"id_features `{first.name}` and `{feature.name}` share embedding_name "

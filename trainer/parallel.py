@@ -13,6 +13,7 @@ from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimi
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.mc_embedding import ManagedCollisionEmbeddingCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
 from torchrec.distributed.planner.storage_reservations import (
     FixedPercentageStorageReservation,
@@ -30,6 +31,7 @@ from trainer.precision import mixed_dtype
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
 from trainer.train_optimizer import TrainOptimizer
+from trainer.zero_collision import connect_id_maps, managed_plans
 
 INIT_CHUNK_ROWS = 1 << 14
 TABLES_PREFIX = "model.tables."  # of the names of tables in an objective
@@ -61,15 +63,18 @@ def build_parallel(
         kind, arguments = sparse_optimizer(config.train_config.sparse_optimizer, device)
         apply_optimizer_in_backward(kind, tables.parameters(), arguments)
     sharders: list[Any] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
+    plan = _sharding_plan(config, objective, tables.lookups, sharders)
+    managed_sharder: Any = ManagedCollisionEmbeddingCollectionSharder()
+    for name, sharding in managed_plans(objective, managed_sharder, device).items():
+        plan.plan.pop(f"{name}._embedding_module", None)  # the planner saw the tables within
+        plan.plan[name] = sharding
     model = DistributedModelParallel(
-        objective,
-        device=device,
-        plan=_sharding_plan(config, objective, tables.lookups, sharders),
-        sharders=sharders,
+        objective, device=device, plan=plan, sharders=[*sharders, managed_sharder]
     )
     _init_tables(model, configs, seed)
     if configs:
         set_accumulators(model.fused_optimizer, config.train_config.sparse_optimizer)
+        connect_id_maps(model, config.train_config.sparse_optimizer)
     return model, TrainOptimizer(config.train_config, model, device)
 
 
@@ -83,6 +88,8 @@ def _sharding_plan(
     for lookup in lookups:
         if isinstance(lookup.feature, IdFeature):
             chosen = lookup.feature.constraints or common
+            if lookup.zch is not None:  # see managed_plans
+                chosen = pb.ParameterConstraints()
             constraints[lookup.table] = ParameterConstraints(
                 sharding_types=list(chosen.sharding_types) or SHARDING_TYPES,
                 compute_kernels=list(chosen.compute_kernels) or None,

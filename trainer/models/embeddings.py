@@ -5,6 +5,8 @@
     weighted_ids         EmbeddingBagCollection, weighted  a vector a row, pooled with weights
     sequences            EmbeddingCollection               a vector a value
     queries of those     the same                          a vector a value
+    all of those with    ManagedCollisionEmbedding-        a vector a value, pooled here where it
+    zero-collision ids   Collection                        is to be one a row
 
 Features that share an embedding_name share a table within a collection, not across collections: a
 sequence shares it with the feature that queries it, not with that feature in a DEEP group.
@@ -31,7 +33,16 @@ from torchrec import (
 
 from trainer.batch import SessionBatch
 from trainer.config import ConfigError
-from trainer.features import Feature, IdFeature, Part, RawFeature, raw_features
+from trainer.features import (
+    Feature,
+    IdFeature,
+    Part,
+    RawFeature,
+    ZeroCollision,
+    raw_features,
+)
+from trainer.models.id_map import managed_collection
+from trainer.models.sequence import JaggedSequence
 
 TableConfig = EmbeddingBagConfig | EmbeddingConfig
 
@@ -70,6 +81,11 @@ class Lookup:
     def key(self) -> tuple[str, str, str]:
         """What tells it from other lookups."""
         return self.part, self.feature.name, self.table
+
+    @property
+    def zch(self) -> ZeroCollision | None:
+        """The coding of ids that have rows of their own."""
+        return self.feature.zch if isinstance(self.feature, IdFeature) else None
 
 
 class Embedded(NamedTuple):
@@ -110,9 +126,23 @@ class EmbeddingTables(nn.Module):
             tables = [EmbeddingConfig(**table) for table in _tables(same)]
             self.sequences[str(width)] = EmbeddingCollection(tables, device=device)
         self.queries = [each.feature.name for each in sequences if each.feature.sequence is None]
+        self.managed = nn.ModuleDict()
+        for name, same in self._managed().items():
+            codings = [each.zch for each in _first_of_tables(same) if each.zch is not None]
+            tables = [EmbeddingConfig(**table) for table in _tables(same)]
+            self.managed[name] = managed_collection(tables, codings, device)
 
     def _of(self, part: Part) -> list[Lookup]:
-        return [lookup for lookup in self.lookups if lookup.part == part]
+        return [each for each in self.lookups if each.part == part and each.zch is None]
+
+    def _managed(self) -> dict[str, list[Lookup]]:
+        """Lookups of zero-collision ids: a collection has one width, and each feature once."""
+        found: dict[str, list[Lookup]] = {}
+        for lookup in self.lookups:
+            if isinstance(lookup.feature, IdFeature) and lookup.zch is not None:
+                kind = "deep" if lookup.table == lookup.feature.table else "wide"
+                found.setdefault(f"{kind}_{lookup.width}", []).append(lookup)
+        return found
 
     def table_configs(self) -> dict[str, TableConfig]:
         """Of each table, by the name of its parameter in this module. Not once it is sharded."""
@@ -137,12 +167,16 @@ class EmbeddingTables(nn.Module):
         if self.weighted is not None:
             self._add_rows(found, "weighted_ids", self.weighted(batch.weighted_ids))
         for width, collection in self.sequences.items():
-            by_name = collection(self._sequence_ids(batch))
+            by_name = collection(_keyed_ids(batch, self.queries))
             for lookup in self._of("sequences"):
                 if str(lookup.width) == width:
                     jagged = by_name[lookup.feature.name]
                     found.values[lookup.key] = jagged
                     found.trained.append(jagged.values())
+        for name, lookups in self._managed().items():
+            in_rows = [each.feature.name for each in lookups if each.feature.sequence is None]
+            by_name, _ = self.managed[name](_keyed_ids(batch, list(dict.fromkeys(in_rows))))
+            _add_managed(found, lookups, by_name)
         for lookup in self._of("sequence_dense"):
             found.values[lookup.key] = batch.sequence_dense[lookup.feature.name]
         return found
@@ -157,13 +191,27 @@ class EmbeddingTables(nn.Module):
             key = name if name in by_key else f"{name}@{lookup.table}"
             found.rows[lookup.key] = by_key[key]
 
-    def _sequence_ids(self, batch: SessionBatch) -> KeyedJaggedTensor:
-        """The ids of sequences and of their queries."""
-        parts = [] if batch.sequences is None else [batch.sequences]
-        if self.queries:
-            names = batch.ids.keys()
-            parts.append(batch.ids.permute([names.index(name) for name in self.queries]))
-        return parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
+
+def _keyed_ids(batch: SessionBatch, names: list[str]) -> KeyedJaggedTensor:
+    """The ids of all sequences, and of the features `names` that are none."""
+    parts = [] if batch.sequences is None else [batch.sequences]
+    if names:
+        keys = batch.ids.keys()
+        parts.append(batch.ids.permute([keys.index(name) for name in names]))
+    return parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
+
+
+def _add_managed(found: Embedded, lookups: list[Lookup], by_name: dict[str, JaggedTensor]) -> None:
+    """What a managed collection gave, pooled for lookups that are not of sequences."""
+    found.trained.extend(jagged.values() for jagged in by_name.values())
+    for lookup in lookups:
+        assert isinstance(lookup.feature, IdFeature)
+        jagged = by_name[lookup.feature.name]
+        if lookup.part == "sequences":
+            found.values[lookup.key] = jagged
+        else:
+            sequence = JaggedSequence.of(jagged.values(), jagged.lengths())
+            found.rows[lookup.key] = sequence.pooled(is_mean=lookup.feature.pooling == "mean")
 
 
 def _bags(
@@ -190,6 +238,7 @@ def _tables(lookups: list[Lookup]) -> list[dict[str, Any]]:
     for first in _first_of_tables(lookups):
         assert isinstance(first.feature, IdFeature)
         sharing = [each.feature.name for each in lookups if each.table == first.table]
+        sharing = list(dict.fromkeys(sharing))  # a feature may also query a sequence
         tables.append(
             {
                 "name": first.table,

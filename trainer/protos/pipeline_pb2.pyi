@@ -615,8 +615,38 @@ class SeqFeatureConfig(_message.Message):
     raw_feature: RawFeature
     def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ...) -> None: ...
 
+class ZeroCollisionHash(_message.Message):
+    __slots__ = ("zch_size", "eviction_interval", "lfu", "lru", "distance_lfu")
+    ZCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    EVICTION_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    LFU_FIELD_NUMBER: _ClassVar[int]
+    LRU_FIELD_NUMBER: _ClassVar[int]
+    DISTANCE_LFU_FIELD_NUMBER: _ClassVar[int]
+    zch_size: int
+    eviction_interval: int
+    lfu: LFU_EvictionPolicy
+    lru: LRU_EvictionPolicy
+    distance_lfu: DistanceLFU_EvictionPolicy
+    def __init__(self, zch_size: _Optional[int] = ..., eviction_interval: _Optional[int] = ..., lfu: _Optional[_Union[LFU_EvictionPolicy, _Mapping]] = ..., lru: _Optional[_Union[LRU_EvictionPolicy, _Mapping]] = ..., distance_lfu: _Optional[_Union[DistanceLFU_EvictionPolicy, _Mapping]] = ...) -> None: ...
+
+class LFU_EvictionPolicy(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LRU_EvictionPolicy(_message.Message):
+    __slots__ = ("decay_exponent",)
+    DECAY_EXPONENT_FIELD_NUMBER: _ClassVar[int]
+    decay_exponent: float
+    def __init__(self, decay_exponent: _Optional[float] = ...) -> None: ...
+
+class DistanceLFU_EvictionPolicy(_message.Message):
+    __slots__ = ("decay_exponent",)
+    DECAY_EXPONENT_FIELD_NUMBER: _ClassVar[int]
+    decay_exponent: float
+    def __init__(self, decay_exponent: _Optional[float] = ...) -> None: ...
+
 class IdFeature(_message.Message):
-    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets", "hash_bucket_size", "pooling", "embedding_constraints", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "default_value", "fg_encoded_default_value", "separator", "weighted", "value_dim", "init_fn", "fg_value_type", "trainable", "sequence_length", "sequence_delim")
+    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets", "hash_bucket_size", "pooling", "embedding_constraints", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "default_value", "fg_encoded_default_value", "separator", "weighted", "value_dim", "init_fn", "fg_value_type", "trainable", "zch", "sequence_length", "sequence_delim")
     class VocabDictEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -645,6 +675,7 @@ class IdFeature(_message.Message):
     INIT_FN_FIELD_NUMBER: _ClassVar[int]
     FG_VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    ZCH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
     feature_name: str
@@ -668,9 +699,10 @@ class IdFeature(_message.Message):
     init_fn: str
     fg_value_type: str
     trainable: bool
+    zch: ZeroCollisionHash
     sequence_length: int
     sequence_delim: str
-    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., weighted: bool = ..., value_dim: _Optional[int] = ..., init_fn: _Optional[str] = ..., fg_value_type: _Optional[str] = ..., trainable: bool = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., weighted: bool = ..., value_dim: _Optional[int] = ..., init_fn: _Optional[str] = ..., fg_value_type: _Optional[str] = ..., trainable: bool = ..., zch: _Optional[_Union[ZeroCollisionHash, _Mapping]] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class RawFeature(_message.Message):
     __slots__ = ("feature_name", "expression", "value_dim", "default_value", "fg_encoded_default_value", "boundaries", "embedding_dim", "embedding_name", "pooling", "embedding_constraints", "init_fn", "trainable", "normalizer", "separator", "sequence_length", "sequence_delim")
