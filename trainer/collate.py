@@ -35,7 +35,7 @@ def collate_features(rows: Rows, features: Iterable[Feature]) -> dict[str, Any]:
 def _ids(rows: Rows, lists: dict[str, Lists]) -> KeyedJaggedTensor:
     """All ids, key after key: the features that mostly have one id a row, then the others."""
     if rows.further:
-        lists = {name: _joined(rows, number) for number, name in enumerate(rows.names)} | lists
+        lists = {name: rows.ids_of(name) for name in rows.names} | lists
         return _keyed_jagged(lists, rows.num_rows)
     values = torch.from_numpy(rows.scalars.reshape(-1))
     lengths = torch.ones(len(values), dtype=torch.int32)
@@ -48,20 +48,6 @@ def _ids(rows: Rows, lists: dict[str, Lists]) -> KeyedJaggedTensor:
     return KeyedJaggedTensor(
         keys=[*rows.names, *lists], values=values, lengths=lengths, stride=rows.num_rows
     )
-
-
-def _joined(rows: Rows, number: int) -> Lists:
-    """The first and the further ids of a feature."""
-    has_id = np.ones(rows.num_rows, bool) if rows.has_id is None else rows.has_id[number]
-    further = rows.further.get(rows.names[number])
-    if further is None:
-        return Lists(rows.scalars[number][has_id], has_id.astype(np.int64))
-    lengths = has_id + further.lengths
-    is_first = np.zeros(int(lengths.sum()), bool)
-    is_first[(np.cumsum(lengths) - lengths)[has_id]] = True
-    values = np.empty(len(is_first), np.int64)
-    values[is_first], values[~is_first] = rows.scalars[number][has_id], further.values
-    return Lists(values, lengths)
 
 
 def _keyed_jagged(lists: dict[str, Lists], num_rows: int) -> KeyedJaggedTensor:

@@ -29,7 +29,9 @@ from trainer.loader import to_batch
 from trainer.plan import Place
 from trainer.predict_input import InputPart, PredictInput
 from trainer.predict_output import PartWriter, PredictOutput
+from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.restore import Run, restore
+from trainer.scores import TaskScores
 from trainer.tasks import Task, parse_tasks
 
 ALL_COLUMNS = "ALL_COLUMNS"
@@ -43,7 +45,7 @@ class Predictor:
     Args:
         run: config and checkpoint.
         reserved: columns of the input to keep; ALL_COLUMNS alone keeps all of them.
-        chosen: scores to write; empty for all. See `score_columns` for their names.
+        chosen: scores to write; empty for all. See TaskScores for their names.
         batch_size: rows of a rank's batch; 0 for the config's.
 
     Raises:
@@ -65,14 +67,12 @@ class Predictor:
         self.batch_size = batch_size or data.eval_batch_size or data.batch_size
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.tasks = parse_tasks(config)
-        self.suffix = {t.name: f"_{t.name}" if task_towers(config) else "" for t in self.tasks}
+        self.scores = task_scores(config, self.tasks)
         self.spec = ColumnSpec(tuple(used_features(config)), ())
         names = source.schema.names
         self.reserved = names if reserved == [ALL_COLUMNS] else reserved
         _check_known("reserved_columns", self.reserved, names)
-        known = [
-            name for task in self.tasks for name in score_columns(task, self.suffix[task.name])
-        ]
+        known = [name for task in self.scores for name in task.columns]
         self.chosen = chosen or known
         _check_known("output_columns", self.chosen, known)
         twice = set(self.reserved) & set(self.chosen)
@@ -125,10 +125,10 @@ class Predictor:
             if writer is None or part is None or not kept.num_rows:
                 continue
             scores: dict[str, pa.Array] = {}
-            for task in self.tasks:
+            for task in self.scores:
                 of_task = logits[task.name].cpu()
-                _check_finite(of_task, task, part, row)
-                scores |= task_scores(task, of_task, self.suffix[task.name])
+                _check_finite(of_task, task.name, part, row)
+                scores |= {name: _array(each) for name, each in task.of(of_task).items()}
             for name in self.chosen:
                 kept = kept.append_column(name, scores[name])
             writer.write(kept)
@@ -157,47 +157,34 @@ class Predictor:
         )
 
 
-def score_columns(task: Task, suffix: str) -> list[str]:
-    """TorchEasyRec's names of a task's scores; of a multi-task model with `_TASK` behind them.
-
-    logits, probs   float, or a list of one per class where num_class is above 1
-    probs1          the probability of a positive, of two classes
-    y               the number predicted by a regression
-    """
-    if task.is_regression:
-        return [f"y{suffix}"]
-    names = ["logits", "probs"] + (["probs1"] if task.num_class == 2 else [])
-    return [f"{name}{suffix}" for name in names]
-
-
-def task_scores(task: Task, logits: Tensor, suffix: str) -> dict[str, pa.Array]:
-    """Arrays of B rows by the names of `score_columns`, from logits [B, C]."""
-    if task.is_regression:
-        values = [_array(logits)]
-    elif task.num_class == 1:
-        values = [_array(logits), _array(logits.sigmoid())]
-    else:
-        probs = logits.softmax(dim=1)
-        values = [_array(logits), _array(probs)]
-        values += [_array(probs[:, 1:])] if task.num_class == 2 else []
-    return dict(zip(score_columns(task, suffix), values, strict=True))
+def task_scores(config: EasyRecConfig, tasks: list[Task]) -> list[TaskScores]:
+    """The scores of each task; in a multi-task model the task's name stands in theirs."""
+    return [
+        TaskScores(
+            name=task.name,
+            num_class=task.num_class,
+            is_regression=task.is_regression,
+            suffix=f"_{task.name}" if task_towers(config) else "",
+        )
+        for task in tasks
+    ]
 
 
 def _array(values: Tensor) -> pa.Array:
-    """float32 [B, C] as lists of C; [B, 1] as numbers."""
-    rows, width = values.shape
+    """float32 [B, C] as lists of C; [B] as numbers."""
     flat = pa.array(values.reshape(-1).numpy())
-    if width == 1:
+    if values.dim() == 1:
         return flat
+    rows, width = values.shape
     return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * width, flat)
 
 
-def _check_finite(logits: Tensor, task: Task, part: InputPart, first_row: int) -> None:
+def _check_finite(logits: Tensor, task: str, part: InputPart, first_row: int) -> None:
     wrong = (~logits.isfinite()).any(dim=1)
     if bool(wrong.any()):
         row = first_row + int(wrong.nonzero()[0])
         raise DataError(
-            f"scores of task `{task.name}` must be finite, but {int(wrong.sum())} of a batch are "
+            f"scores of task `{task}` must be finite, but {int(wrong.sum())} of a batch are "
             f"not, the first in row {row} after row group {part.first} of {part.file} begins; look "
             f"for a diverged model or for features out of all bounds"
         )

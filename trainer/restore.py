@@ -109,7 +109,7 @@ def restore(
     model, optimizer = build_parallel(config, tasks, device)
     state: dict[str, Any] = {"model": model.state_dict()}
     metadata = dcp.FileSystemReader(str(run.checkpoint)).read_metadata()
-    _check_same_model(metadata, state["model"], run.checkpoint)
+    check_same_model(metadata, state["model"], run.checkpoint)
     if averages and optimizer.average is not None:
         state["optimizer"] = {"average": {"averages": optimizer.average.averages}}
     dcp.load(state, checkpoint_id=str(run.checkpoint))
@@ -118,7 +118,7 @@ def restore(
     return model, optimizer.averaged() if averages else nullcontext()
 
 
-def _check_same_model(metadata: Metadata, model: dict[str, Any], checkpoint: Path) -> None:
+def check_same_model(metadata: Metadata, model: dict[str, Any], checkpoint: Path) -> None:
     """Raises ConfigError unless the checkpoint has the model's tensors and no other."""
     saved = {
         name.removeprefix("model."): tuple(entry.size)

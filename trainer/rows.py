@@ -73,6 +73,22 @@ class Rows:
         """N."""
         return len(self.dense)
 
+    def ids_of(self, name: str) -> Lists:
+        """All ids of a feature, a row's first one and those that follow it."""
+        if name in self.lists:
+            return self.lists[name]
+        number = self.names.index(name)
+        has_id = np.ones(self.num_rows, bool) if self.has_id is None else self.has_id[number]
+        further = self.further.get(name)
+        if further is None:
+            return Lists(self.scalars[number][has_id], has_id.astype(np.int64))
+        lengths = has_id + further.lengths
+        is_first = np.zeros(int(lengths.sum()), bool)
+        is_first[(np.cumsum(lengths) - lengths)[has_id]] = True
+        values = np.empty(len(is_first), np.int64)
+        values[is_first], values[~is_first] = self.scalars[number][has_id], further.values
+        return Lists(values, lengths)
+
     def split(self, sizes: Int64Array) -> list["Rows"]:
         """Runs of rows of those sizes, one after the other, without a copy."""
         ends = np.cumsum(sizes)

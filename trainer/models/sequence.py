@@ -9,7 +9,8 @@ the width of the query (the candidate item).
     rows        0 0     2        [T], the row of each value
     positions   0 1     0        [T], its place in the row's sequence
 
-A row without values gets zeros.
+A row without values gets zeros. Sizes are read as `shape[0]`, since torch.export would take what
+`len` gives for a constant.
 """
 
 from typing import NamedTuple
@@ -34,8 +35,8 @@ class JaggedSequence(NamedTuple):
     @classmethod
     def of(cls, values: Tensor, lengths: Tensor) -> "JaggedSequence":
         """From values [T, D] and lengths [B], which sum to T."""
-        count = len(values)
-        index = torch.arange(len(lengths), device=lengths.device)
+        count = values.shape[0]
+        index = torch.arange(lengths.shape[0], device=lengths.device)
         rows = torch.repeat_interleave(index, lengths, output_size=count)
         starts = lengths.cumsum(0) - lengths
         positions = torch.arange(count, device=lengths.device) - starts[rows]
@@ -43,7 +44,7 @@ class JaggedSequence(NamedTuple):
 
     def softmax(self, scores: Tensor) -> Tensor:
         """Softmax of scores, [T], over the values of each row."""
-        num_rows = len(self.lengths)
+        num_rows = self.lengths.shape[0]
         top = scores.new_full((num_rows,), -torch.inf)
         top = top.scatter_reduce(0, self.rows, scores.detach(), "amax")
         powers = (scores - top[self.rows]).exp()
@@ -51,7 +52,7 @@ class JaggedSequence(NamedTuple):
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Sum of weight * value of each row, [B, D], from weights [T]."""
-        total = self.values.new_zeros(len(self.lengths), self.values.shape[1])
+        total = self.values.new_zeros(self.lengths.shape[0], self.values.shape[1])
         return total.index_add(0, self.rows, (weights[:, None] * self.values).to(total.dtype))
 
     def pooled(self, *, is_mean: bool, max_length: int = 0) -> Tensor:
