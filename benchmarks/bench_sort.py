@@ -4,7 +4,7 @@ Hardware: any; the recorded run has 2 CPU cores and takes half an hour, 10 GB of
 
     python -m benchmarks.bench_sort                            # 20 million rows
     python -m benchmarks.bench_sort --part peers               # one part; results are merged
-    python -m benchmarks.bench_sort --rows 1000000 --repeats 1 --output /tmp/look.json
+    python -m benchmarks.bench_sort --rows 1000000 --repeats 1 --output look.json
 
     events          makes the inputs of all parts, and measures nothing
     against_sql     job and plain SQL by turns

@@ -35,7 +35,7 @@ import torch
 from benchmarks.machine import cpu_name
 from benchmarks.taobao_data import dbmtl_jrc_config, write_taobao_data
 from benchmarks.torcheasyrec_step import compile_messages
-from launch.train import start_process_group
+from launch.process import start_process_group
 from trainer.batch import SessionBatch
 from trainer.config import edit_config, parse_config
 from trainer.trainer import Trainer

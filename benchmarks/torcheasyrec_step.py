@@ -32,7 +32,7 @@ from google.protobuf import json_format
 from torch import Tensor, nn
 
 from benchmarks.taobao_data import dbmtl_jrc_config
-from launch.train import start_process_group
+from launch.process import start_process_group
 from losses import JRCLoss
 from trainer.batch import SessionBatch
 from trainer.config import parse_config

@@ -16,8 +16,7 @@ import time
 import warnings
 from pathlib import Path
 
-from launch.process import exit_now
-from launch.train import USER_ERRORS
+from launch.process import USER_ERRORS, exit_now
 from trainer.checks import check_config
 from trainer.config import ConfigError
 from trainer.export import export_model

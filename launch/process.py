@@ -9,8 +9,11 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
-from launch.train import USER_ERRORS, start_process_group
+from trainer.failure import FailureWatch
+
+USER_ERRORS = (ValueError, FloatingPointError, OSError)  # whose message says it all
 
 
 def run_on_ranks(work: Callable[[torch.device], None]) -> int:
@@ -33,6 +36,26 @@ def run_on_ranks(work: Callable[[torch.device], None]) -> int:
     watch.stop()
     dist.destroy_process_group()
     return 0
+
+
+def start_process_group() -> tuple[torch.device, FailureWatch]:
+    """Join the ranks that torchrun started, or be the only one.
+
+    Returns this rank's device and the watch over the others.
+    """
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, rank, world_size = dist.HashStore(), 0, 1
+    if "RANK" in os.environ:
+        store, rank, world_size = next(rendezvous("env://"))
+        # torchrun keeps its store over restarts: what the attempt before left there is not ours.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt-{attempt}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    return device, FailureWatch(store, rank)
 
 
 def exit_now(status: int) -> None:

@@ -7,22 +7,13 @@
 """
 
 import argparse
-import logging
-import os
-import sys
-import traceback
-import warnings
 
 import torch
-import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
+from launch.process import exit_now, run_on_ranks
 from trainer.config import edit_config, load_config
-from trainer.failure import FailureWatch
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.trainer import Trainer
-
-USER_ERRORS = (ValueError, FloatingPointError, OSError)  # whose message says it all
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,50 +62,16 @@ def read_config(args: argparse.Namespace) -> EasyRecConfig:
     return config
 
 
-def start_process_group() -> tuple[torch.device, FailureWatch]:
-    """Join the ranks that torchrun started, or be the only one.
-
-    Returns this rank's device and the watch over the others.
-    """
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store, rank, world_size = dist.HashStore(), 0, 1
-    if "RANK" in os.environ:
-        store, rank, world_size = next(rendezvous("env://"))
-        # torchrun keeps its store over restarts: what the attempt before left there is not ours.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"attempt-{attempt}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    return device, FailureWatch(store, rank)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status. A failure ends the process, and all other ranks."""
     args = parse_args(argv)
-    # TorchRec and the torch underneath it warn of each other at every start.
-    logging.getLogger("torch.fx").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
-    warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
-    device, watch = start_process_group()
-    try:
+
+    def train(device: torch.device) -> None:
         trainer = Trainer(read_config(args), device, args.continue_train, args.on_changed_data)
         trainer.train_and_evaluate()
-    except USER_ERRORS as error:
-        watch.fail(str(error))
-    except Exception as error:  # ours, or a library's: where it was matters too
-        watch.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
-    watch.stop()
-    dist.destroy_process_group()
-    return 0
+
+    return run_on_ranks(train)
 
 
 if __name__ == "__main__":
-    status = main()
-    # All is written and closed. The interpreter's own end now and then aborts in torch's C++
-    # threads (SIGABRT, "terminate called without an active exception") and fails a finished run.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    exit_now(main())

@@ -119,8 +119,7 @@ TWO_RANKS = """
 import sys
 import torch.distributed as dist
 from launch import evaluate, predict
-from launch.process import exit_now
-from launch.train import start_process_group
+from launch.process import exit_now, start_process_group
 import trainer.predict_input
 trainer.predict_input.ROWS_PER_PART = 64
 folder = sys.argv[1]

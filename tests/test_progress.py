@@ -61,17 +61,23 @@ def test_a_terminal_has_a_bar(capsys, monkeypatch):
     assert "a line above it\n" in shown
 
 
-def test_the_stopwatch_tells_waiting_from_work():
+def test_the_stopwatch_tells_waiting_from_work(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def spend(seconds: float) -> None:
+        clock[0] += seconds
+
     def slow():
         for item in range(3):
-            time.sleep(0.02)
+            spend(0.02)
             yield item
 
     stopwatch = Stopwatch()
     for _ in stopwatch.timed(slow()):
-        time.sleep(0.02)
+        spend(0.02)
     with stopwatch.paused():
-        time.sleep(0.2)
+        spend(0.2)
     assert 0.3 < stopwatch.wait_share < 0.7
     assert 0.1 < stopwatch.seconds < 0.3
 
