@@ -22,8 +22,8 @@ import torch
 import torch.distributed as dist
 from torchrec import KeyedJaggedTensor
 
-from trainer.batch import SessionBatch
 from trainer.config import parse_config
+from trainer.data.batch import SessionBatch
 from trainer.parallel import build_parallel
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.tasks import parse_tasks

@@ -36,11 +36,11 @@ import torch
 from benchmarks import torcheasyrec_reader
 from benchmarks.click_data import ID_COLUMNS, NUM_IDS, write_click_data
 from benchmarks.machine import cpu_name
-from trainer.encode import ColumnSpec
-from trainer.features import IdFeature, Ids
-from trainer.loader import SessionLoader
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import IdFeature, Ids
+from trainer.data.loader import SessionLoader
+from trainer.data.reader import SessionDataset
 from trainer.protos.pipeline_pb2 import BinaryCrossEntropy, LossConfig
-from trainer.reader import SessionDataset
 from trainer.tasks import Task
 
 BATCH_SIZE = 8192

@@ -22,12 +22,12 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 
 from benchmarks.machine import cpu_name
+from trainer.checkpoints.restore import Run
 from trainer.config import parse_config
 from trainer.export import export_model
 from trainer.objective import Objective
 from trainer.parallel import build_parallel
 from trainer.protos.pipeline_pb2 import EasyRecConfig
-from trainer.restore import Run
 from trainer.serving import Scorer, load_scorer
 from trainer.serving.tables import DTYPES
 from trainer.tasks import parse_tasks

@@ -36,8 +36,8 @@ from benchmarks.machine import cpu_name
 from benchmarks.taobao_data import dbmtl_jrc_config, write_taobao_data
 from benchmarks.torcheasyrec_step import compile_messages
 from launch.process import start_process_group
-from trainer.batch import SessionBatch
 from trainer.config import edit_config, parse_config
+from trainer.data.batch import SessionBatch
 from trainer.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.plan import EpochPlan
+from trainer.data.plan import EpochPlan
 
 NUM_BLOCKS, BLOCK_SESSIONS, BATCH_SESSIONS = 1000, 1000, 6554
 NUM_SESSIONS = NUM_BLOCKS * BLOCK_SESSIONS

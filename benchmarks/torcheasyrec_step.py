@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from benchmarks.taobao_data import dbmtl_jrc_config
 from launch.process import start_process_group
 from losses import JRCLoss
-from trainer.batch import SessionBatch
 from trainer.config import parse_config
-from trainer.encode import ColumnSpec
-from trainer.features import used_features
-from trainer.loader import SessionLoader
-from trainer.reader import SessionDataset
+from trainer.data.batch import SessionBatch
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import used_features
+from trainer.data.loader import SessionLoader
+from trainer.data.reader import SessionDataset
 from trainer.tasks import parse_tasks
 
 EXAMPLE = "examples/dbmtl_taobao_jrc.config"

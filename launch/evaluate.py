@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 
 from launch.process import exit_now, run_on_ranks
-from trainer.checks import check_config, check_data
+from trainer.checkpoints.restore import find_run, restore
+from trainer.checks.config import check_config, check_data
 from trainer.config import ConfigError
+from trainer.data.reader import SessionDataset
 from trainer.evaluate import evaluate_dataset, evaluates_averages
 from trainer.metrics.table import as_text
-from trainer.reader import SessionDataset
-from trainer.report import without_nan, write_file
-from trainer.restore import find_run, restore
+from trainer.reporting.report import without_nan, write_file
 from trainer.tasks import parse_tasks
 
 

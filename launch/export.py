@@ -17,10 +17,10 @@ import warnings
 from pathlib import Path
 
 from launch.process import USER_ERRORS, exit_now
-from trainer.checks import check_config
+from trainer.checkpoints.restore import find_run
+from trainer.checks.config import check_config
 from trainer.config import ConfigError
 from trainer.export import export_model
-from trainer.restore import find_run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

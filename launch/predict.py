@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 
 from launch.process import exit_now, run_on_ranks
-from trainer.checks import check_config
+from trainer.checkpoints.restore import find_run
+from trainer.checks.config import check_config
 from trainer.config import ConfigError
-from trainer.predict import Predictor
-from trainer.predict_input import PredictInput
-from trainer.predict_output import PredictOutput
-from trainer.restore import find_run
+from trainer.prediction.input import PredictInput
+from trainer.prediction.output import PredictOutput
+from trainer.prediction.predict import Predictor
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from trainer.failure import FailureWatch
+from trainer.faults.failure import FailureWatch
 
 USER_ERRORS = (ValueError, FloatingPointError, OSError)  # whose message says it all
 

@@ -1,7 +1,7 @@
 """A feature of the pipeline config as a Spark column: what the trainer's loader computes.
 
-trainer/coding.py and trainer/jagged.py have the same rules in NumPy; both share normalizer.py and
-vocabulary_ids.py of this folder. What the trainer would refuse fails the job.
+trainer/data/coding.py and trainer/data/jagged.py have the same rules in NumPy; both share
+normalizer.py and vocabulary_ids.py of this folder. What the trainer would refuse fails the job.
 """
 
 from __future__ import annotations

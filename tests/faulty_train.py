@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.train import main
-from trainer import checkpoint_writer
-from trainer.nonfinite import NonFiniteGuard
+from trainer.checkpoints import writer as checkpoint_writer
+from trainer.faults.nonfinite import NonFiniteGuard
 from trainer.trainer import Trainer
 
 STEP_SECONDS = float(os.environ.get("STEP_SECONDS", "0"))

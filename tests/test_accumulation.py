@@ -18,7 +18,7 @@ from tests.configs import TWO_TASKS
 from tests.datasets import click_table, write_dataset
 from tests.test_training import report, train
 from trainer.accumulation import group_step, scale_to_mean
-from trainer.checkpoint import list_checkpoints
+from trainer.checkpoints.checkpoint import list_checkpoints
 
 ROWS = 6  # of each session: every global batch is full, so that batches weigh the same
 SGD: dict[str, Any] = {

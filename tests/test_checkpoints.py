@@ -14,10 +14,10 @@ from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
 from tests.test_training import ROOT, train
 from tests.training_here import all_tensors, one_rank, trainer_here
-from trainer.checkpoint import find_damage, list_checkpoints, read_metrics
+from trainer.checkpoints.checkpoint import find_damage, list_checkpoints, read_metrics
+from trainer.checkpoints.resume import allow_restart, checkpoint_to_continue
+from trainer.checkpoints.save_schedule import SaveSchedule
 from trainer.config import ConfigError
-from trainer.resume import allow_restart, checkpoint_to_continue
-from trainer.save_schedule import SaveSchedule
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 assert one_rank  # a fixture that is imported to be used by name

@@ -6,12 +6,12 @@ import pytest
 from preprocessing.dataset_format import MANIFEST_NAME, DatasetError
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.checks import check_data
-from trainer.columns import DataError
+from trainer.checks.config import check_data
 from trainer.config import ConfigError
-from trainer.encode import ColumnSpec, encode_rows
-from trainer.features import used_features
-from trainer.reader import SessionDataset
+from trainer.data.columns import DataError
+from trainer.data.encode import ColumnSpec, encode_rows
+from trainer.data.features import used_features
+from trainer.data.reader import SessionDataset
 from trainer.tasks import parse_tasks
 
 TOWER = "model_config__dbmtl__task_towers[0]"

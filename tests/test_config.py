@@ -3,7 +3,7 @@
 import pytest
 
 from tests.configs import TWO_TASKS, two_task_config
-from trainer.checks import check_config, check_paths
+from trainer.checks.config import check_config, check_paths
 from trainer.config import ConfigError, edit_config, load_config, parse_config
 from trainer.tasks import build_loss, parse_tasks
 

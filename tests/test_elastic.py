@@ -12,9 +12,9 @@ import pytest
 
 from tests.datasets import click_table, write_dataset
 from tests.test_loader import ROW, rows_of, spec
-from trainer.loader import SessionLoader
-from trainer.plan import Place
-from trainer.reader import SessionDataset
+from trainer.data.loader import SessionLoader
+from trainer.data.plan import Place
+from trainer.data.reader import SessionDataset
 
 BATCH_SIZE, NUM_LANES, NUM_EPOCHS, CHECKPOINT_STEPS = 40, 4, 3, 3
 WORKER = """

@@ -17,16 +17,16 @@ import pytest
 import torch
 import torch.distributed as dist
 
-import trainer.predict
-import trainer.predict_input
+import trainer.prediction.input
+import trainer.prediction.predict
 from launch import compare, evaluate, predict
 from tests.configs import TWO_TASKS, two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.checkpoint import STATE_FILE, list_checkpoints
+from trainer.checkpoints.checkpoint import STATE_FILE, list_checkpoints
 from trainer.config import ConfigError
-from trainer.encode import DataError
+from trainer.data.encode import DataError
 from trainer.metrics import binary_metrics
-from trainer.predict_output import JOB_FILE
+from trainer.prediction.output import JOB_FILE
 from trainer.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
@@ -120,8 +120,8 @@ import sys
 import torch.distributed as dist
 from launch import evaluate, predict
 from launch.process import exit_now, start_process_group
-import trainer.predict_input
-trainer.predict_input.ROWS_PER_PART = 64
+import trainer.prediction.input
+trainer.prediction.input.ROWS_PER_PART = 64
 folder = sys.argv[1]
 device, watch = start_process_group()
 run = ["--checkpoint_path", f"{folder}/run"]
@@ -259,11 +259,11 @@ def test_a_single_task_and_a_regression_have_names_without_task(folder):
 
 
 def test_interrupted_work_goes_on_and_is_complete_once(folder, monkeypatch, capsys):
-    monkeypatch.setattr(trainer.predict_input, "ROWS_PER_PART", 64)
+    monkeypatch.setattr(trainer.prediction.input, "ROWS_PER_PART", 64)
     output, staging = folder / "resumed", folder / ".resumed.unfinished"
     flags = ["--checkpoint_path", folder / "run", "--predict_input_path", folder / "eval"]
     flags += ["--predict_output_path", output, "--reserved_columns", "row"]
-    check, calls = trainer.predict._check_finite, []
+    check, calls = trainer.prediction.predict._check_finite, []
 
     def fail_in_third_part(logits, task, part, row):
         calls.append(part.number)
@@ -271,14 +271,14 @@ def test_interrupted_work_goes_on_and_is_complete_once(folder, monkeypatch, caps
             raise OSError("no space left on device")
         check(logits, task, part, row)
 
-    monkeypatch.setattr(trainer.predict, "_check_finite", fail_in_third_part)
+    monkeypatch.setattr(trainer.prediction.predict, "_check_finite", fail_in_third_part)
     with pytest.raises(OSError, match="no space left"):
         run_predict(*flags)
     done = sorted(path.name for path in staging.glob("*.parquet"))
     assert len(done) == 2 and not output.exists()  # nothing half-written is to be seen
     written = {name: (staging / name).stat().st_mtime_ns for name in done}
 
-    monkeypatch.setattr(trainer.predict, "_check_finite", check)
+    monkeypatch.setattr(trainer.prediction.predict, "_check_finite", check)
     run_predict(*flags)
     assert not staging.exists()
     assert {name: (output / name).stat().st_mtime_ns for name in done} == written
@@ -350,7 +350,7 @@ def test_missing_columns_are_errors(folder):
 
 
 def test_scores_that_are_not_finite_are_errors(folder, monkeypatch):
-    restore = trainer.predict.restore
+    restore = trainer.prediction.predict.restore
 
     def broken(*arguments, **options):
         model, _ = restore(*arguments, **options)
@@ -358,7 +358,7 @@ def test_scores_that_are_not_finite_are_errors(folder, monkeypatch):
             next(model.get_submodule("module.model.net").parameters()).fill_(torch.nan)
         return model, nullcontext()
 
-    for module in (trainer.predict, evaluate):
+    for module in (trainer.prediction.predict, evaluate):
         monkeypatch.setattr(module, "restore", broken)
     found = message_of(lambda: run_evaluate("--checkpoint_path", folder / "run"), ValueError)
     assert "scores of task 'ctr' must not be NaN" in found

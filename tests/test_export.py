@@ -19,11 +19,11 @@ from launch import export, predict
 from tests.configs import TWO_TASKS, two_task_config
 from tests.datasets import write_dataset
 from tests.test_sequence_training import sequence_config, sequence_table
-from trainer.checkpoint import STATE_FILE
-from trainer.columns import DataError
+from trainer.checkpoints.checkpoint import STATE_FILE
 from trainer.config import ConfigError, parse_config
-from trainer.encode import ColumnSpec, encode_rows
-from trainer.features import parse_features
+from trainer.data.columns import DataError
+from trainer.data.encode import ColumnSpec, encode_rows
+from trainer.data.features import parse_features
 from trainer.serving import Scorer, load_scorer
 from trainer.serving.encoding import feature_from_json, feature_to_json
 from trainer.trainer import Trainer

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from tests.configs import TWO_TASKS
 from tests.datasets import click_table, write_dataset
 from tests.test_training import ROOT, report
-from trainer.checkpoint import list_checkpoints
+from trainer.checkpoints.checkpoint import list_checkpoints
 
 EPOCHS, SAVE_STEPS = 3, 4
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from preprocessing.normalizer import FUNCTIONS, OPERATORS, Normalizer
-from trainer.coding import NUMPY, hash_ids
-from trainer.collate import collate_features
-from trainer.columns import DataError
 from trainer.config import ConfigError, parse_config
-from trainer.encode import ColumnSpec, encode_rows
-from trainer.features import Feature, IdFeature, parse_features
+from trainer.data.coding import NUMPY, hash_ids
+from trainer.data.collate import collate_features
+from trainer.data.columns import DataError
+from trainer.data.encode import ColumnSpec, encode_rows
+from trainer.data.features import Feature, IdFeature, parse_features
 
 MAP = pa.map_(pa.string(), pa.float64())
 INT_MAP = pa.map_(pa.int64(), pa.float32())

@@ -7,7 +7,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.hashing import SEED, hash_integers, hash_strings
+from trainer.data.hashing import SEED, hash_integers, hash_strings
 
 
 def reference(raw: list[bytes]) -> list[int]:

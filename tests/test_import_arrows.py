@@ -99,7 +99,7 @@ def test_our_packages_hold_the_arrows():
         ("trainer/loop.py", "import importlib\nimportlib.import_module('launch.train')"),
         ("trainer/loop.py", "import dataset_format"),
         ("launch/train.py", "import losses"),
-        ("preprocessing/jrc_sort.py", "from trainer.plan import Plan"),
+        ("preprocessing/jrc_sort.py", "from trainer.data.plan import Plan"),
         ("preprocessing/jrc_sort.py", "import triton"),
     ],
 )

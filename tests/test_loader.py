@@ -17,12 +17,12 @@ from torchrec.streamable import Pipelineable
 from preprocessing.dataset_format import DatasetError
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.columns import DataError
-from trainer.encode import ColumnSpec
-from trainer.features import RawFeature, used_features
-from trainer.loader import SessionLoader
-from trainer.plan import Place
-from trainer.reader import SessionDataset
+from trainer.data.columns import DataError
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import RawFeature, used_features
+from trainer.data.loader import SessionLoader
+from trainer.data.plan import Place
+from trainer.data.reader import SessionDataset
 from trainer.tasks import parse_tasks
 
 ROW = RawFeature("row", "row")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.configs import two_task_config
-from trainer.checks import check_config
+from trainer.checks.config import check_config
 from trainer.config import parse_config
 from trainer.protos.pipeline_pb2 import EasyRecConfig, LossConfig
 from trainer.tasks import Task, parse_tasks

@@ -10,7 +10,7 @@ import torch
 
 from tests.datasets import click_table, write_dataset
 from tests.training_here import all_tensors, one_rank, trainer_here
-from trainer.nonfinite import NonFiniteGuard
+from trainer.faults.nonfinite import NonFiniteGuard
 from trainer.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_rank")

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from losses import JRCLoss, ListNetLoss, RankNetLoss, RegressionCompatibleRankingLoss
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.batch import SessionBatch
-from trainer.encode import ColumnSpec
-from trainer.features import used_features
-from trainer.loader import SessionLoader
+from trainer.data.batch import SessionBatch
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import used_features
+from trainer.data.loader import SessionLoader
+from trainer.data.reader import SessionDataset
 from trainer.models import ModelOutput, build_model
 from trainer.objective import Objective, row_weight
 from trainer.protos.pipeline_pb2 import LossConfig, ModelConfig
-from trainer.reader import SessionDataset
 from trainer.tasks import Task, parse_tasks
 
 WEIGHTED = {

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.configs import two_task_config
-from trainer.checks import check_config
+from trainer.checks.config import check_config
 from trainer.config import ConfigError, parse_config
 
 PART = 'part_optimizers { regex_pattern: ".*bias" sgd_optimizer {} }'

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.tiny_training import CPU, Run, Twin, train_config
 from trainer.config import ConfigError
-from trainer.optimizers import sparse_optimizer
+from trainer.optim.optimizers import sparse_optimizer
 
 STEPS = 8
 

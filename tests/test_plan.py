@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trainer.plan import EpochPlan, GlobalBatch, Place, next_fit, share_bounds
+from trainer.data.plan import EpochPlan, GlobalBatch, Place, next_fit, share_bounds
 
 WORLD_SIZES = [*range(1, 9), 12, 16, 24, 31, 48, 63, 64]
 

@@ -13,8 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tests.datasets import click_table, write_dataset
 from tests.training_here import one_rank, trainer_here
-from trainer.progress import LogEntry, Progress, Stopwatch
-from trainer.summaries import NAMES, Summaries
+from trainer.reporting.progress import LogEntry, Progress, Stopwatch
+from trainer.reporting.summaries import NAMES, Summaries
 
 assert one_rank  # a fixture that is imported to be used by name
 ENTRY = LogEntry(

@@ -6,8 +6,8 @@ from google.protobuf import text_format
 from torch.optim import lr_scheduler
 
 from trainer.config import ConfigError
+from trainer.optim.schedules import check_schedule, schedule_of, scheduled_rate
 from trainer.protos import pipeline_pb2 as pb
-from trainer.schedules import check_schedule, schedule_of, scheduled_rate
 
 LR, STEPS = 0.25, 60
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
+from trainer.data.session_features import session_features
 from trainer.models.session_linear import (
     SessionLinear,
     Sessions,
     SplitFeatures,
     side_by_side,
 )
-from trainer.session_features import session_features
 
 OFFSETS = [[0, 1], [0, 4], [0, 3, 5, 6], [0, 1, 2, 3, 4]]
 NAMES = ("user", "item", "age", "place")

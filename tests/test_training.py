@@ -14,7 +14,7 @@ import pytest
 from preprocessing.dataset_format import MANIFEST_NAME
 from tests.configs import TWO_TASKS
 from tests.datasets import click_table, write_dataset
-from trainer.checkpoint import list_checkpoints
+from trainer.checkpoints.checkpoint import list_checkpoints
 
 ROOT = Path(__file__).parent.parent
 STOP_AT = 10  # a logged step of the first epoch: resuming crosses the edge of an epoch

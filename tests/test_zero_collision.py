@@ -17,13 +17,13 @@ from torchrec import EmbeddingConfig, JaggedTensor
 from tests.configs import two_task_config
 from tests.datasets import write_dataset
 from tests.test_sequence_training import sequence_config, sequence_table
-from trainer.checks import check_config
-from trainer.coding import wide_hashes
+from trainer.checkpoints.restore import Run, restore
+from trainer.checks.config import check_config
 from trainer.config import ConfigError, parse_config
-from trainer.features import ZeroCollision
+from trainer.data.coding import wide_hashes
+from trainer.data.features import ZeroCollision
 from trainer.models.id_map import NO_ID, managed_collection
 from trainer.protos.pipeline_pb2 import EasyRecConfig, IdFeature
-from trainer.restore import Run, restore
 from trainer.tasks import parse_tasks
 from trainer.trainer import Trainer
 from trainer.zero_collision import managed_tables

@@ -20,10 +20,10 @@ from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
 
 from trainer.accumulation import GroupStep
-from trainer.checkpoint_loader import checkpoint_tensors, load_checkpoint
-from trainer.optimizers import set_accumulators, sparse_optimizer
+from trainer.checkpoints.loader import checkpoint_tensors, load_checkpoint
+from trainer.optim.optimizers import set_accumulators, sparse_optimizer
+from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.protos import pipeline_pb2 as pb
-from trainer.train_optimizer import TrainOptimizer
 
 NUM_IDS, WIDTH, ROWS = 12, 4, 8
 STEPS_PER_EPOCH = 2

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from trainer.batch import Cursor
+from trainer.data.batch import Cursor
 
 
 class GroupStep(NamedTuple):

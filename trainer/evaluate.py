@@ -10,10 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from trainer.batch import SessionBatch
-from trainer.encode import ColumnSpec
-from trainer.features import used_features
-from trainer.loader import SessionLoader
+from trainer.data.batch import SessionBatch
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import used_features
+from trainer.data.loader import SessionLoader
+from trainer.data.reader import SessionDataset
 from trainer.metrics import (
     BinaryMetrics,
     MulticlassMetrics,
@@ -24,7 +25,6 @@ from trainer.metrics import (
 from trainer.metrics.requests import parse_requests
 from trainer.objective import LossMeter
 from trainer.protos.pipeline_pb2 import EasyRecConfig
-from trainer.reader import SessionDataset
 from trainer.tasks import Task
 
 

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchrec import EmbeddingBagConfig, JaggedTensor, PoolingType
 
+from trainer.checkpoints.restore import CONFIG_FILE, Run, check_same_model
 from trainer.config import ConfigError
-from trainer.encode import ColumnSpec
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import used_features
 from trainer.evaluate import evaluates_averages
-from trainer.features import used_features
 from trainer.models import ClickModel, build_model
 from trainer.models.embeddings import Embedded, Lookup, TableConfig
 from trainer.objective import Objective
-from trainer.predict import task_scores
-from trainer.restore import CONFIG_FILE, Run, check_same_model
+from trainer.prediction.predict import task_scores
 from trainer.serving.encoding import feature_to_json
 from trainer.serving.scorer import DENSE_FILE, FORMAT_VERSION, SIGNATURE_FILE
 from trainer.serving.tables import DTYPES, Table, TableLookup

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from losses import JRCLoss, jrc_losses
-from trainer.batch import SessionBatch
 from trainer.collectives import all_reduce_sum, world_size
+from trainer.data.batch import SessionBatch
 from trainer.models import ClickModel, ModelOutput
+from trainer.optim.precision import autocast
 from trainer.pareto import ParetoObjective
-from trainer.precision import autocast
 from trainer.protos.pipeline_pb2 import LossConfig, ModelConfig
 from trainer.tasks import Task, build_loss
 

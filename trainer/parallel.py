@@ -22,15 +22,15 @@ from torchrec.distributed.planner.types import PlannerError
 
 from trainer.compilation import compile_network
 from trainer.config import ConfigError
-from trainer.features import IdFeature
+from trainer.data.features import IdFeature
 from trainer.models import build_model
 from trainer.models.embeddings import Lookup, TableConfig
 from trainer.objective import Objective
-from trainer.optimizers import set_accumulators, sparse_optimizer
-from trainer.precision import mixed_dtype
+from trainer.optim.optimizers import set_accumulators, sparse_optimizer
+from trainer.optim.precision import mixed_dtype
+from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
-from trainer.train_optimizer import TrainOptimizer
 from trainer.zero_collision import connect_id_maps, managed_plans
 
 INIT_CHUNK_ROWS = 1 << 14

@@ -17,8 +17,7 @@ from google.protobuf import text_format
 from torch.profiler import profile
 
 from trainer.accumulation import group_step
-from trainer.batch import SessionBatch
-from trainer.checkpoint import (
+from trainer.checkpoints.checkpoint import (
     CONFIG_FILE,
     HISTORY_FILE,
     PLAN_FILE,
@@ -26,38 +25,39 @@ from trainer.checkpoint import (
     read_state,
     step_of,
 )
-from trainer.checkpoint_loader import (
+from trainer.checkpoints.loader import (
     checkpoint_tensors,
     load_checkpoint,
     load_for_fine_tuning,
     read_param_map,
 )
-from trainer.checkpoint_writer import CheckpointWriter
-from trainer.checks import check_config, check_data, check_paths
-from trainer.encode import ColumnSpec
-from trainer.evaluate import Evaluation, evaluate_dataset, evaluates_averages
-from trainer.features import Hashed, IdFeature, used_features
-from trainer.loader import SessionLoader
-from trainer.nonfinite import NonFiniteGuard
-from trainer.objective import Outputs
-from trainer.parallel import build_parallel, describe_sharding, mixed_seed
-from trainer.plan import Place
-from trainer.precision import allow_tf32
-from trainer.preemption import Agreement, StopRequest
-from trainer.profiling import profiled_steps
-from trainer.progress import LogEntry, Progress
-from trainer.protos.pipeline_pb2 import EasyRecConfig
-from trainer.reader import SessionDataset
-from trainer.recorder import Recorder
-from trainer.report import write_file, write_report
-from trainer.resume import (
+from trainer.checkpoints.resume import (
     allow_restart,
     checkpoint_to_continue,
     continued_state,
     find_checkpoint,
 )
-from trainer.retention import Retention
-from trainer.save_schedule import SaveSchedule, is_multiple
+from trainer.checkpoints.retention import Retention
+from trainer.checkpoints.save_schedule import SaveSchedule, is_multiple
+from trainer.checkpoints.writer import CheckpointWriter
+from trainer.checks.config import check_config, check_data, check_paths
+from trainer.data.batch import SessionBatch
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import Hashed, IdFeature, used_features
+from trainer.data.loader import SessionLoader
+from trainer.data.plan import Place
+from trainer.data.reader import SessionDataset
+from trainer.evaluate import Evaluation, evaluate_dataset, evaluates_averages
+from trainer.faults.nonfinite import NonFiniteGuard
+from trainer.faults.preemption import Agreement, StopRequest
+from trainer.objective import Outputs
+from trainer.optim.precision import allow_tf32
+from trainer.parallel import build_parallel, describe_sharding, mixed_seed
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.reporting.profiling import profiled_steps
+from trainer.reporting.progress import LogEntry, Progress
+from trainer.reporting.recorder import Recorder
+from trainer.reporting.report import write_file, write_report
 from trainer.tasks import Task, parse_tasks
 
 

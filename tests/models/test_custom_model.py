@@ -8,15 +8,15 @@ import torch
 
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.checks import check_config
+from trainer.checks.config import check_config
 from trainer.config import ConfigError, parse_config
-from trainer.encode import ColumnSpec
-from trainer.features import used_features
-from trainer.loader import SessionLoader
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import used_features
+from trainer.data.loader import SessionLoader
+from trainer.data.reader import SessionDataset
 from trainer.models import MODELS, build_model
 from trainer.objective import Objective
 from trainer.protos.pipeline_pb2 import EasyRecConfig
-from trainer.reader import SessionDataset
 from trainer.tasks import parse_tasks
 
 DOC = (Path(__file__).parents[2] / "docs" / "models.md").read_text()

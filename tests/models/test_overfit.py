@@ -8,16 +8,16 @@ from torchrec import JaggedTensor, KeyedJaggedTensor
 
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.batch import SessionBatch
 from trainer.config import parse_config
-from trainer.encode import ColumnSpec
-from trainer.features import used_features
-from trainer.loader import SessionLoader
+from trainer.data.batch import SessionBatch
+from trainer.data.encode import ColumnSpec
+from trainer.data.features import used_features
+from trainer.data.loader import SessionLoader
+from trainer.data.reader import SessionDataset
 from trainer.models import MODELS as ALL_MODELS
 from trainer.models import build_model
 from trainer.objective import Objective
 from trainer.protos.pipeline_pb2 import EasyRecConfig
-from trainer.reader import SessionDataset
 from trainer.tasks import parse_tasks
 
 TOWERS = """

@@ -24,11 +24,11 @@ from preprocessing import (
 from preprocessing.hadoop_files import HadoopFiles
 from preprocessing.normalizer import Normalizer
 from tests.test_features import EXPRESSIONS
-from trainer.coding import NUMPY
-from trainer.collate import collate_features
 from trainer.config import load_config, parse_config
-from trainer.encode import ColumnSpec, encode_rows
-from trainer.features import raw_features, used_features
+from trainer.data.coding import NUMPY
+from trainer.data.collate import collate_features
+from trainer.data.encode import ColumnSpec, encode_rows
+from trainer.data.features import raw_features, used_features
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
-from trainer.coding import hash_ids
+from trainer.data.coding import hash_ids
 
 VALUES = {
     "bigint": [

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.batch import SessionBatch
+from trainer.data.batch import SessionBatch
 from trainer.metrics.pairs import Blocks, area_per_group
 from trainer.metrics.ranks import Ranks
 from trainer.protos.pipeline_pb2 import TrainMetricConfig

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.batch import SessionBatch
-from trainer.features import used_features
+from trainer.data.batch import SessionBatch
+from trainer.data.features import used_features
 from trainer.models.custom import build_custom
 from trainer.models.dbmtl import DBMTL
 from trainer.models.dcn import DCNV1, DCNV2

@@ -31,9 +31,9 @@ from torchrec import (
     PoolingType,
 )
 
-from trainer.batch import SessionBatch
 from trainer.config import ConfigError
-from trainer.features import (
+from trainer.data.batch import SessionBatch
+from trainer.data.features import (
     Feature,
     IdFeature,
     Part,

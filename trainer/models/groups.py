@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.features import Feature, IdFeature
+from trainer.data.features import Feature, IdFeature
 from trainer.models.embeddings import Embedded, Lookup
 from trainer.models.sequence import JaggedSequence, build_encoder
 from trainer.models.session_linear import Sessions, side_by_side

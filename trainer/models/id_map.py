@@ -26,7 +26,7 @@ from torchrec.modules.mc_modules import (
 )
 
 from trainer.config import ConfigError
-from trainer.features import ZeroCollision
+from trainer.data.features import ZeroCollision
 
 NO_ID = torch.iinfo(torch.int64).max  # TorchRec's, of a row that is free
 _POLICIES: dict[str, Callable[[float], Any]] = {

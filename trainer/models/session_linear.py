@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.batch import SessionBatch
+from trainer.data.batch import SessionBatch
 
 
 class Sessions(NamedTuple):

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from preprocessing.normalizer import Normalizer
 from trainer.config import ConfigError
-from trainer.features import (
+from trainer.data.features import (
     Boundaries,
     Coding,
     Feature,
@@ -18,7 +18,7 @@ from trainer.features import (
     RawFeature,
     Sequence,
 )
-from trainer.vocabulary import Vocabulary
+from trainer.data.vocabulary import Vocabulary
 
 _ONLY_TRAINED = ("init_fn", "constraints")  # of no meaning once a model is trained
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
-from trainer.columns import DataError
+from trainer.checks.features import check_features
 from trainer.config import ConfigError
-from trainer.encode import ColumnSpec, encode_rows
-from trainer.feature_checks import check_features
-from trainer.predict_input import spark_type
-from trainer.rows import Rows
-from trainer.scores import TaskScores
+from trainer.data.columns import DataError
+from trainer.data.encode import ColumnSpec, encode_rows
+from trainer.data.rows import Rows
+from trainer.prediction.input import spark_type
+from trainer.prediction.scores import TaskScores
 from trainer.serving.encoding import feature_from_json
 from trainer.serving.tables import Table, TableLookup, load_groups
 

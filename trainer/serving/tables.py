@@ -21,7 +21,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_inference import (
 )
 from torch import Tensor
 
-from trainer.rows import Lists, Rows
+from trainer.data.rows import Lists, Rows
 
 DTYPES = {"FP32": SparseType.FP32, "FP16": SparseType.FP16, "INT8": SparseType.INT8}
 POOLINGS = {"sum": PoolingMode.SUM, "mean": PoolingMode.MEAN, "none": PoolingMode.NONE}

@@ -1,0 +1,1 @@
+"""What can be wrong with a config or its data, found before work starts."""

@@ -1,0 +1,1 @@
+"""From files to `SessionBatch`: the plan of global batches, reading, encoding, loading."""

@@ -1,0 +1,1 @@
+"""One rank's failure ends all, a NaN never reaches a table, SIGTERM saves."""

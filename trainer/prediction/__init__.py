@@ -1,0 +1,1 @@
+"""`launch/predict.py`: Parquet in, scored Parquet out."""
