@@ -39,7 +39,7 @@ trivago: setup ## the same on real data: make trivago RAW=path/to/trivago_action
 	@$(IN_VENV) bash examples/trivago/run.sh "$(RAW)"
 
 test: lint compile-kernels ## every check: lint, types, kernels, tests
-	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile
+	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25
 
 lint: setup docker-lint ## ruff (rules and format) and pyright
 	@$(IN_VENV) ruff check .

@@ -16,6 +16,8 @@ from trainer.data.loader import SessionLoader
 from trainer.data.plan import Place
 from trainer.data.reader import SessionDataset
 
+pytestmark = pytest.mark.slow
+
 BATCH_SIZE, NUM_LANES, NUM_EPOCHS, CHECKPOINT_STEPS = 40, 4, 3, 3
 WORKER = """
 import sys

@@ -5,6 +5,8 @@ import pytest
 from scripts.check_pipeline_configs import NUM_STEPS, main, try_configs
 from tests.example_configs import CONFIGS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory) -> dict[str, list[float] | str]:

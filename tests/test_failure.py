@@ -14,6 +14,8 @@ import pytest
 from tests.configs import TWO_TASKS
 from tests.datasets import click_table, write_dataset
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 WORLD_SIZE = 3
 MOST_SECONDS = 15  # from the failure to the last rank's end, on a busy machine

@@ -21,6 +21,8 @@ from tests.datasets import click_table, write_dataset
 from tests.test_training import ROOT, report
 from trainer.checkpoints.checkpoint import list_checkpoints
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, SAVE_STEPS = 3, 4
 
 

@@ -10,6 +10,8 @@ from tests.configs import TWO_TASKS
 from tests.datasets import click_table, write_dataset
 from tests.test_training import report, train
 
+pytestmark = pytest.mark.slow
+
 # Each rank prints the weights that it used in each step.
 SCRIPT = """
 import os, sys

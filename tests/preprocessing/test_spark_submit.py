@@ -11,6 +11,8 @@ import pytest
 
 from preprocessing import dataset_format
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "preprocessing"
 SIBLINGS = [p.stem for p in FOLDER.glob("*.py") if p.stem not in ("jrc_sort", "__init__")]
 EVENTS = "user_id,time,item,ds\n007,3,a,1\n7,1,b,1\n007,2,c,1\n"
