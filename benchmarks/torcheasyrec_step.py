@@ -37,7 +37,7 @@ from losses import JRCLoss
 from trainer.config import parse_config
 from trainer.data.batch import SessionBatch
 from trainer.data.encode import ColumnSpec
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 from trainer.data.loader import SessionLoader
 from trainer.data.reader import SessionDataset
 from trainer.tasks import parse_tasks

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from tests.datasets import write_dataset
 from trainer.config import edit_config
-from trainer.data.features import Boundaries, Feature, Hashed, IdFeature, Vocabulary, used_features
+from trainer.data.feature_config import used_features
+from trainer.data.features import Boundaries, Feature, Hashed, IdFeature, Vocabulary
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.tasks import Task, parse_tasks
 

@@ -10,7 +10,7 @@ from trainer.checks.config import check_data
 from trainer.config import ConfigError
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec, encode_rows
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 from trainer.data.reader import SessionDataset
 from trainer.tasks import parse_tasks
 

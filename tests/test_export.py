@@ -23,7 +23,7 @@ from trainer.checkpoints.checkpoint import STATE_FILE
 from trainer.config import ConfigError, parse_config
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec, encode_rows
-from trainer.data.features import parse_features
+from trainer.data.feature_config import parse_features
 from trainer.serving import Scorer, load_scorer
 from trainer.serving.encoding import feature_from_json, feature_to_json
 from trainer.trainer import Trainer

@@ -14,7 +14,8 @@ from trainer.data.coding import NUMPY, hash_ids
 from trainer.data.collate import collate_features
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec, encode_rows
-from trainer.data.features import Feature, IdFeature, parse_features
+from trainer.data.feature_config import parse_features
+from trainer.data.features import Feature, IdFeature
 
 MAP = pa.map_(pa.string(), pa.float64())
 INT_MAP = pa.map_(pa.int64(), pa.float32())

@@ -19,7 +19,8 @@ from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec
-from trainer.data.features import RawFeature, used_features
+from trainer.data.feature_config import used_features
+from trainer.data.features import RawFeature
 from trainer.data.loader import SessionLoader
 from trainer.data.plan import Place
 from trainer.data.reader import SessionDataset

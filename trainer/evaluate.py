@@ -12,7 +12,7 @@ from torch import nn
 
 from trainer.data.batch import SessionBatch
 from trainer.data.encode import ColumnSpec
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 from trainer.data.loader import SessionLoader
 from trainer.data.reader import SessionDataset
 from trainer.metrics import (

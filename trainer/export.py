@@ -24,7 +24,7 @@ from torchrec import EmbeddingBagConfig, JaggedTensor, PoolingType
 from trainer.checkpoints.restore import CONFIG_FILE, Run, check_same_model
 from trainer.config import ConfigError
 from trainer.data.encode import ColumnSpec
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 from trainer.evaluate import evaluates_averages
 from trainer.models import ClickModel, build_model
 from trainer.models.embeddings import Embedded, Lookup, TableConfig

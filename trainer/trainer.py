@@ -43,7 +43,8 @@ from trainer.checkpoints.writer import CheckpointWriter
 from trainer.checks.config import check_config, check_data, check_paths
 from trainer.data.batch import SessionBatch
 from trainer.data.encode import ColumnSpec
-from trainer.data.features import Hashed, IdFeature, used_features
+from trainer.data.feature_config import used_features
+from trainer.data.features import Hashed, IdFeature
 from trainer.data.loader import SessionLoader
 from trainer.data.plan import Place
 from trainer.data.reader import SessionDataset

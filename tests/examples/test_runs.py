@@ -11,7 +11,8 @@ import pytest
 from tests.examples.test_trivago import make_samples, raw_table
 from trainer.checks.config import check_config
 from trainer.config import load_config
-from trainer.data.features import IdFeature, used_features
+from trainer.data.feature_config import used_features
+from trainer.data.features import IdFeature
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 
 ROOT = Path(__file__).resolve().parents[2]

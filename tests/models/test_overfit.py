@@ -11,7 +11,7 @@ from tests.datasets import click_table, write_dataset
 from trainer.config import parse_config
 from trainer.data.batch import SessionBatch
 from trainer.data.encode import ColumnSpec
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 from trainer.data.loader import SessionLoader
 from trainer.data.reader import SessionDataset
 from trainer.models import MODELS as ALL_MODELS

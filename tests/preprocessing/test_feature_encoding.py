@@ -28,7 +28,8 @@ from trainer.config import load_config, parse_config
 from trainer.data.coding import NUMPY
 from trainer.data.collate import collate_features
 from trainer.data.encode import ColumnSpec, encode_rows
-from trainer.data.features import raw_features, used_features
+from trainer.data.feature_config import used_features
+from trainer.data.features import raw_features
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 
 ROOT = Path(__file__).parents[2]

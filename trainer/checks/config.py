@@ -22,7 +22,8 @@ from trainer.checks.optimization import check_optimization
 from trainer.config import ConfigError, task_towers
 from trainer.data.columns import DataError
 from trainer.data.encode import check_classes
-from trainer.data.features import IdFeature, parse_features, used_features
+from trainer.data.feature_config import parse_features, used_features
+from trainer.data.features import IdFeature
 from trainer.data.reader import SessionDataset
 from trainer.models import build_model
 from trainer.protos.pipeline_pb2 import EasyRecConfig, ParameterConstraints

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.batch import SessionBatch
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 from trainer.models.custom import build_custom
 from trainer.models.dbmtl import DBMTL
 from trainer.models.dcn import DCNV1, DCNV2

@@ -24,7 +24,7 @@ from trainer.data.background import in_background
 from trainer.data.batch import Cursor, SessionBatch
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec, encode_rows
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 from trainer.data.loader import to_batch
 from trainer.data.plan import Place
 from trainer.evaluate import evaluates_averages

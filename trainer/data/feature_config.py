@@ -1,0 +1,301 @@
+"""A config's feature_configs as Features: columns, defaults, codings; and what is wrong."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from preprocessing.normalizer import Normalizer
+from trainer.config import ConfigError
+from trainer.data.features import (
+    Boundaries,
+    Coding,
+    Feature,
+    Hashed,
+    IdFeature,
+    Ids,
+    RawFeature,
+    Sequence,
+    ZeroCollision,
+)
+from trainer.data.vocabulary import read_vocabulary
+from trainer.protos import pipeline_pb2 as pb
+
+
+def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
+    """All features of a config, in its order. Raises ConfigError for faulty ones."""
+    by_name: dict[str, Feature] = {}
+    for kind, message, sequence in _entries(config):
+        feature = _Entry(kind, message, sequence, config.data_config).parse()
+        if feature.name in by_name:
+            raise ConfigError(f"feature_name must be unique, but `{feature.name}` is twice")
+        by_name[feature.name] = feature
+    _check_shared_tables(list(by_name.values()))
+    return list(by_name.values())
+
+
+def used_features(config: pb.EasyRecConfig) -> list[Feature]:
+    """The features that some feature group names; the others are not read."""
+    used: set[str] = set()
+    for group in config.model_config.feature_groups:
+        used.update(group.feature_names)
+        for sequence in group.sequence_groups:
+            used.update(sequence.feature_names)
+    return [feature for feature in parse_features(config) if feature.name in used]
+
+
+def _entries(
+    config: pb.EasyRecConfig,
+) -> Iterable[tuple[str, Any, pb.SequenceFeature | None]]:
+    """Kind and message of each feature, and the grouped sequence that it stands in."""
+    for entry in config.feature_configs:
+        kind = entry.WhichOneof("feature")
+        if kind is None:
+            known = ", ".join(field.name for field in entry.DESCRIPTOR.fields)
+            raise ConfigError(f"each feature_configs must hold one of {known}")
+        if kind != "sequence_feature":
+            yield kind, getattr(entry, kind), None
+            continue
+        group = entry.sequence_feature
+        if not group.sequence_name or not group.features:
+            raise ConfigError("each sequence_feature must have sequence_name and features")
+        for member in group.features:
+            kind = member.WhichOneof("feature")
+            if kind is None:
+                raise ConfigError(
+                    f"each features of sequence_feature `{group.sequence_name}` must hold "
+                    f"id_feature or raw_feature"
+                )
+            yield kind, getattr(member, kind), group
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One feature of a config on its way to a Feature."""
+
+    kind: str
+    message: Any
+    group: pb.SequenceFeature | None
+    data: pb.DataConfig
+
+    def parse(self) -> Feature:
+        if not self.message.feature_name:
+            raise ConfigError(
+                f"feature_configs.{self.kind}.feature_name must be set, but is missing"
+            )
+        for name in (self.name, self.message.embedding_name):
+            if "." in name:  # it becomes part of a parameter's name
+                raise ConfigError(f"feature and embedding names must have no dot, but got: {name}")
+        self._check_unused()
+        if not self._separator() or (self.sequence is not None and not self.sequence.delimiter):
+            raise self.error("separators and sequence_delim must have a character, but are empty")
+        return self._raw() if self._is_number() else self._id()
+
+    @property
+    def name(self) -> str:
+        return self._prefixed(self.message.feature_name)
+
+    @property
+    def is_encoded(self) -> bool:
+        return self.data.fg_mode == pb.FG_NONE
+
+    @property
+    def sequence(self) -> Sequence | None:
+        if self.group is not None:
+            group = self.group
+            return Sequence(group.sequence_name, group.sequence_length, group.sequence_delim)
+        if not self.kind.startswith("sequence_"):
+            return None
+        return Sequence(self.name, self.message.sequence_length, self.message.sequence_delim)
+
+    def _check_unused(self) -> None:
+        """What is set must have an effect."""
+        message = self.message
+        if self.sequence is None and message.HasField("sequence_length"):
+            raise self.error(
+                "sequence_length takes effect in sequence_id_feature and sequence_raw_feature "
+                "alone; remove it"
+            )
+        if self._is_number():
+            for name in ("embedding_name", "embedding_constraints", "init_fn"):
+                if message.HasField(name):
+                    raise self.error(f"{name} takes effect with boundaries alone; remove it")
+        elif self.kind.endswith("id_feature"):
+            words = message.vocab_list or message.vocab_dict or message.vocab_file
+            if message.HasField("default_bucketize_value") and not words:
+                raise self.error("default_bucketize_value takes effect with a vocabulary alone")
+
+    def _is_number(self) -> bool:
+        return self.kind.endswith("raw_feature") and not self.message.boundaries
+
+    def error(self, reason: str) -> ConfigError:
+        return ConfigError(f"{self.kind} `{self.name}`: {reason}")
+
+    def _prefixed(self, name: str) -> str:
+        return name if self.group is None else f"{self.group.sequence_name}__{name}"
+
+    def _column(self) -> str:
+        """Encoded data has a column per feature; raw data the one after "side:" in `expression`."""
+        expression = self.message.expression
+        if self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE) or not expression:
+            return self.name
+        side, _, column = expression.rpartition(":")
+        if side not in ("", "user", "item", "context") or not column:
+            raise self.error(
+                f"expression must be user:COLUMN, item:COLUMN or context:COLUMN, but got: "
+                f"`{expression}`"
+            )
+        return self._prefixed(column)
+
+    def _normalizer(self) -> Normalizer | None:
+        if not self.message.normalizer:
+            return None
+        try:
+            normalizer = Normalizer.parse(self.message.normalizer)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        is_done = self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE)
+        return None if is_done else normalizer
+
+    def _separator(self) -> str:
+        return self.data.fg_encoded_multival_sep if self.is_encoded else self.message.separator
+
+    def _default_values(self) -> tuple[str, ...]:
+        """As text."""
+        message, separator = self.message, self._separator()
+        text = message.fg_encoded_default_value if self.is_encoded else message.default_value
+        if self.is_encoded and not text and self.sequence is None and self._is_number():
+            text, separator = message.default_value, message.separator
+        if not self.is_encoded and not text and self.sequence is not None:
+            text = "0"
+        return tuple(text.split(separator)) if text else ()
+
+    def _raw(self) -> RawFeature:
+        dim = self.message.value_dim
+        if dim == 0:
+            raise self.error("value_dim must be positive, but got: 0")
+        texts = self._default_values() or (() if self.sequence is not None else ("0",))
+        try:
+            numbers = tuple(map(float, texts))
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError
+        except ValueError:
+            text = self._separator().join(texts)
+            raise self.error(f"default_value must be a number, but got: `{text}`") from None
+        if len(numbers) not in (0, 1, dim):
+            raise self.error(f"default_value must have {dim} numbers, but has {len(numbers)}")
+        return RawFeature(
+            name=self.name,
+            column=self._column(),
+            dim=dim,
+            default_values=numbers * dim if len(numbers) == 1 else numbers,
+            normalizer=self._normalizer(),
+            separator=self._separator(),
+            sequence=self.sequence,
+        )
+
+    def _id(self) -> IdFeature:
+        message = self.message
+        if message.embedding_dim == 0:
+            raise self.error("embedding_dim must be positive, but is missing or 0")
+        if message.pooling not in ("sum", "mean"):
+            raise self.error(f"pooling must be sum or mean, but got: `{message.pooling}`")
+        if not message.trainable:
+            raise self.error("trainable must be true: no table can be frozen here")
+        is_raw = self.kind.endswith("raw_feature")
+        coding, num_embeddings = self._boundaries() if is_raw else self._id_coding()
+        return IdFeature(
+            name=self.name,
+            column=self._column(),
+            table=message.embedding_name or f"{self.name}_emb",
+            embedding_dim=message.embedding_dim,
+            num_embeddings=num_embeddings,
+            coding=Ids() if self.is_encoded and not isinstance(coding, ZeroCollision) else coding,
+            pooling=message.pooling,
+            is_weighted=not is_raw and self._is_weighted(),
+            sequence=self.sequence,
+            default_values=self._default_values(),
+            separator=self._separator(),
+            max_values=self._max_values(is_raw),
+            init_fn=message.init_fn,
+            constraints=(
+                message.embedding_constraints if message.HasField("embedding_constraints") else None
+            ),
+        )
+
+    def _is_weighted(self) -> bool:
+        if self.message.weighted and self.sequence is not None:
+            raise self.error("weighted must be false in a sequence, whose values are not pooled")
+        return self.message.weighted
+
+    def _max_values(self, is_raw: bool) -> int:
+        dim = self.message.value_dim
+        if self.sequence is None:
+            return 0 if is_raw else dim
+        if self.message.HasField("value_dim") and dim != 1:
+            raise self.error(f"value_dim must be 1 in a sequence of ids, but got: {dim}")
+        return 0 if self.is_encoded else 1
+
+    def _boundaries(self) -> tuple[Boundaries, int]:
+        limits = tuple(self.message.boundaries)
+        if list(limits) != sorted(set(limits)) or not all(map(math.isfinite, limits)):
+            raise self.error("boundaries must be finite numbers that rise, and differ as float32")
+        return Boundaries(limits, self._normalizer()), len(limits) + 1
+
+    def _id_coding(self) -> tuple[Coding, int]:
+        """How values become ids, and the rows of the table."""
+        message = self.message
+        sizes = {
+            "num_buckets": message.num_buckets,
+            "hash_bucket_size": message.hash_bucket_size,
+            "vocab_list": len(message.vocab_list),
+            "vocab_dict": len(message.vocab_dict),
+            "vocab_file": len(message.vocab_file),
+            "zch": message.HasField("zch"),
+        }
+        chosen = [name for name, size in sizes.items() if size]
+        if len(chosen) != 1:
+            raise self.error(
+                f"exactly one of num_buckets and hash_bucket_size, vocab_list, vocab_dict, "
+                f"vocab_file, zch must be set, but got: {', '.join(chosen) or 'none'}"
+            )
+        if chosen == ["zch"]:
+            return self._zero_collision(), message.zch.zch_size
+        if chosen == ["num_buckets"]:
+            return Ids(), message.num_buckets
+        if chosen == ["hash_bucket_size"]:
+            return Hashed(), message.hash_bucket_size
+        try:
+            default = message.default_value or ("0" if self.sequence is not None else "")
+            vocabulary = read_vocabulary(message, default)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        return vocabulary, vocabulary.size
+
+    def _zero_collision(self) -> ZeroCollision:
+        zch = self.message.zch
+        for name in ("zch_size", "eviction_interval"):
+            if getattr(zch, name) == 0:
+                raise self.error(f"zch.{name} must be positive, but is missing or 0")
+        policy = zch.WhichOneof("eviction_policy")
+        if policy is None:
+            raise self.error("zch must have one of lfu, lru, distance_lfu, but has none")
+        if self.message.weighted:
+            raise self.error("weighted must be false with zch, which has no weights")
+        exponent = getattr(getattr(zch, policy), "decay_exponent", 1.0)
+        return ZeroCollision(policy, exponent, zch.eviction_interval)
+
+
+def _check_shared_tables(features: list[Feature]) -> None:
+    tables: dict[str, IdFeature] = {}
+    for feature in features:
+        if not isinstance(feature, IdFeature):
+            continue
+        first = tables.setdefault(feature.table, feature)
+        for name in ("embedding_dim", "num_embeddings", "pooling", "init_fn", "zch"):
+            if getattr(feature, name) != getattr(first, name):
+                raise ConfigError(
+                    f"id_features `{first.name}` and `{feature.name}` share embedding_name "
+                    f"`{feature.table}`, so their {name} must be equal, but got: "
+                    f"{getattr(first, name)} and {getattr(feature, name)}"
+                )
