@@ -1,4 +1,5 @@
 # What the example scripts share; they source it from the repository's root.
+# shellcheck shell=bash
 
 say() { printf '\n== %s\n' "$*"; }
 

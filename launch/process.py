@@ -51,9 +51,10 @@ def start_process_group() -> tuple[torch.device, FailureWatch]:
     store, rank, world_size = dist.HashStore(), 0, 1
     if "RANK" in os.environ:
         store, rank, world_size = next(rendezvous("env://"))
-        # torchrun keeps its store over restarts: what the attempt before left there is not ours.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"attempt-{attempt}", store)
+        # torchrun's own store outlives restarts: what the attempt before left there is not ours.
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+            store = dist.PrefixStore(f"attempt-{attempt}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     return device, FailureWatch(store, rank)
 
