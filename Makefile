@@ -4,6 +4,7 @@
 #   PYTHON=...        the Python to make .venv from; default: python3.11, else python3.12
 #   JOBS=2            pytest processes
 #   KILLS=20          of kill-test
+#   SECONDS=600       of fuzz, per target
 #   PIP_EXTRA_INDEX_URL=...   on a machine without a GPU: an index with torch's CPU wheels saves several GB
 
 SHELL := bash
@@ -12,13 +13,15 @@ PYTHON ?= $(shell for p in python3.11 python3.12; do \
 	$$p -c 'import ensurepip, venv' 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
 KILLS ?= 20
+SECONDS ?= 600
 
 STAMP := .venv/ready-$(DEVICE)
 # An edge node's own Spark would run in place of the environment's: pyspark's launcher obeys SPARK_HOME.
 IN_VENV := env -u SPARK_HOME -u SPARK_CONF_DIR PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo trivago test lint docker-lint compile-kernels kill-test gpu-check format protos clean
+.PHONY: help setup demo trivago test lint docker-lint docs compile-kernels kill-test fuzz audit gpu-check format protos \
+	wheel lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,20 +44,30 @@ trivago: setup ## the same on real data: make trivago RAW=path/to/trivago_action
 test: lint compile-kernels ## every check: lint, types, kernels, tests
 	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25
 
-lint: setup docker-lint ## ruff (rules and format) and pyright
+lint: setup docker-lint docs ## ruff (rules and format), pyright, and what the targets named here check
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright
+	@$(IN_VENV) pre-commit validate-config
 
 docker-lint: setup ## hadolint on the Dockerfile, the Compose schema on the compose files
 	@$(IN_VENV) hadolint --config docker/hadolint.yaml docker/Dockerfile
 	@$(IN_VENV) check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
+
+docs: setup ## build the documentation into site/; a warning is an error
+	@$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 
 compile-kernels: setup ## compile every kernel for three GPU generations, without one; none may spill registers
 	@$(IN_VENV) python scripts/compile_kernels.py
 
 kill-test: setup ## SIGKILL to the layout job at KILLS random moments: the old dataset or the new (10 minutes)
 	@$(IN_VENV) SESSIONWISE_KILLS=$(KILLS) OMP_NUM_THREADS=1 python -m pytest -s tests/preprocessing/test_kills.py -k killed
+
+fuzz: setup ## damaged configs, normalisers, manifests and indexes for SECONDS each: the documented error or none
+	@$(IN_VENV) python scripts/fuzz.py --seconds $(SECONDS)
+
+audit: setup ## known vulnerabilities of the locked versions (asks a service on the network)
+	@$(IN_VENV) pip-audit --no-deps --requirement requirements/constraints.txt
 
 gpu-check: setup ## with a GPU: its tests, the benchmark of the losses, training (under 10 minutes)
 	@$(IN_VENV) bash scripts/gpu_check.sh
@@ -67,6 +80,13 @@ protos: setup ## regenerate trainer/protos/*_pb2.py and .pyi, and docs/config.md
 	@$(IN_VENV) python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. trainer/protos/*.proto
 	@$(IN_VENV) python scripts/config_reference.py
 
+wheel: setup ## build dist/: the wheel of this version, and the stand-in that a CPU install needs beside it
+	@$(IN_VENV) python -m build --no-isolation --wheel --outdir dist .
+	@$(IN_VENV) python -m build --no-isolation --wheel --outdir dist requirements/fbgemm-gpu-cpu
+
+lock: setup ## write requirements/constraints.txt from what .venv holds
+	@$(IN_VENV) python scripts/lock.py
+
 clean: ## delete .venv and what tools leave behind
-	rm -rf .venv .hypothesis .pytest_cache .ruff_cache dist spark-warehouse
+	rm -rf .venv .hypothesis .pytest_cache .ruff_cache dist site spark-warehouse
 	find . -name __pycache__ -prune -exec rm -rf {} +
