@@ -14,6 +14,7 @@ Shapes: `S` sessions of the whole dataset, in file order.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ INDEX_FOLDER = "_index"
 ROW_START = "row_start"
 NUM_ROWS = "num_rows"
 MAX_FILES = 100_000  # five digits, so that name order is number order
+_DATA_FILE = re.compile(r"part-\d{5}(-g\d+)?\.parquet", re.ASCII)  # no way out of the folder
 
 
 class DatasetError(ValueError):
@@ -121,7 +123,7 @@ class Manifest:
         """
         try:
             fields = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
             raise _damaged(source, f"it is not JSON ({error})") from None
         if not isinstance(fields, dict):
             raise _damaged(source, f"it must be a JSON object, but is a {type(fields).__name__}")
@@ -146,6 +148,11 @@ class Manifest:
 
     def _check(self, source: str) -> None:
         names = [file.name for file in self.files]
+        strange = [name for name in names if not _DATA_FILE.fullmatch(name)]
+        if strange:
+            raise _damaged(
+                source, f"`files` must have names like {data_file_name(0)}, but has {strange[0]!r}"
+            )
         if names != sorted(set(names)):
             raise _damaged(source, "`files` must be in name order, each once")
         for total in ("rows", "sessions"):

@@ -34,6 +34,7 @@ _STRENGTH = {
     **{"+": 4, "-": 4, "*": 5, "/": 5, "^": 7},
 }
 _SIGN = 6  # -x^2 is -(x^2)
+MAX_DEPTH = 200  # of calls in calls: `evaluate` calls itself for each
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"
     r"|(?P<mark>\|\||&&|[<>=!]=|[-+*/^<>()?:,]))"
@@ -112,6 +113,14 @@ def _parameters(text: str, rest: str, defaults: Mapping[str, float | None]) -> d
     return numbers
 
 
+def _depth(tree: Node) -> int:
+    """Calls from the root down to the deepest one."""
+    depth, level = 0, [tree]
+    while level := [part for node in level if isinstance(node, Call) for part in node.arguments]:
+        depth += 1
+    return depth
+
+
 class _Parser:
     """Precedence climbing over the tokens of one expression; `names` are further constants."""
 
@@ -128,9 +137,14 @@ class _Parser:
         self.at = 0
 
     def parse(self) -> Node:
-        tree = self._ternary()
+        try:
+            tree = self._ternary()
+        except RecursionError:
+            raise self._error("parts are nested too deeply") from None
         if self.at < len(self.tokens):
             raise self._error(f"{self._next()!r} must not stand there")
+        if _depth(tree) > MAX_DEPTH:
+            raise self._error(f"more than {MAX_DEPTH} operations depend on each other")
         return tree
 
     def _ternary(self) -> Node:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 
 import trainer.export
 from launch import export, predict
@@ -103,7 +104,8 @@ def test_quantised_tables_change_scores_little(folder, dtype):
 
 def table_bytes(folder: Path, dtype: str) -> int:
     exported(folder, "sequence", dtype)
-    return sum(np.load(f).nbytes for f in (folder / f"sequence_{dtype}" / "tables").glob("*.npy"))
+    files = (folder / f"sequence_{dtype}" / "tables").glob("*.safetensors")
+    return sum(tensor.nbytes for file in files for tensor in load_file(file).values())
 
 
 def test_raw_features_come_as_lists_arrays_or_single_values(folder):

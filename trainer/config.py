@@ -161,7 +161,7 @@ def edit_config(config: EasyRecConfig, edits: str | dict[str, Any]) -> None:
     if isinstance(edits, str):
         try:
             edits = json.loads(edits)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"edit_config_json must be a JSON object: {error}") from None
     if not isinstance(edits, dict):
         raise ConfigError(f"edit_config_json must be a JSON object, but got: {edits!r}")

@@ -1,26 +1,25 @@
 """A checkpoint as a folder that serves: see trainer/serving/scorer.py for what is in it.
 
 One process is enough: tables are read from the checkpoint's shards one after the other, so the
-largest of them must fit into memory, in float32; no process group, no GPU.
+largest of them must fit into memory, in float32 and quantised; no process group, no GPU.
 """
 
 import json
-import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
 import torchrec
-from fbgemm_gpu.split_embedding_configs import SparseType
 from fbgemm_gpu.tbe.utils.quantize import quantize_embs
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchrec import EmbeddingBagConfig, JaggedTensor, PoolingType
 
+from trainer.checkpoints.reader import CheckpointReader
 from trainer.checkpoints.restore import CONFIG_FILE, Run, check_same_model
 from trainer.config import ConfigError
 from trainer.data.encode import ColumnSpec
@@ -32,7 +31,7 @@ from trainer.objective import Objective
 from trainer.prediction.predict import task_scores
 from trainer.serving.encoding import feature_to_json
 from trainer.serving.scorer import DENSE_FILE, FORMAT_VERSION, SIGNATURE_FILE
-from trainer.serving.tables import DTYPES, Table, TableLookup
+from trainer.serving.tables import DTYPES, SCALES, VALUES, Table, TableLookup, table_file
 from trainer.tasks import Task, parse_tasks
 
 ROWS_PER_CHUNK = 1 << 16
@@ -138,7 +137,7 @@ def _check_request(export_dir: Path, dtype: str, asset_files: list[Path]) -> Non
 
 def _read_dense(run: Run, tasks: list[Task], model: ClickModel) -> DensePart:
     """The dense part with the checkpoint's parameters, or their moving averages."""
-    metadata = dcp.FileSystemReader(str(run.checkpoint)).read_metadata()
+    metadata = CheckpointReader(run.checkpoint).read_metadata()
     objective = Objective(model, tasks, run.config.model_config)
     check_same_model(metadata, objective.state_dict(), run.checkpoint)
     dense = DensePart(model)
@@ -148,7 +147,7 @@ def _read_dense(run: Run, tasks: list[Task], model: ClickModel) -> DensePart:
         has_average = average in metadata.state_dict_metadata
         is_average = has_average and evaluates_averages(run.config)
         keys[average if is_average else PREFIX + name] = tensor
-    dcp.load(keys, checkpoint_id=str(run.checkpoint), no_dist=True)
+    dcp.load(keys, storage_reader=CheckpointReader(run.checkpoint), no_dist=True)
     return dense.eval()
 
 
@@ -211,8 +210,6 @@ def _write_tables(
         of_table = "FP16" if is_narrow else dtype
         table = Table(
             name=name,
-            file=f"tables/{number}.npy",
-            scales=f"tables/{number}.scales.npy" if of_table == "INT8" else None,
             rows=config.num_embeddings,
             width=config.embedding_dim,
             dtype=of_table,
@@ -221,33 +218,25 @@ def _write_tables(
         )
         values = torch.empty(table.rows, table.width)
         key = f"{PREFIX}tables.{name}"
-        dcp.load({key: values}, checkpoint_id=str(run.checkpoint), no_dist=True)
-        _write_table(values, table, folder)
+        dcp.load({key: values}, storage_reader=CheckpointReader(run.checkpoint), no_dist=True)
+        _write_table(values, table, folder / table_file(number))
         tables.append(table)
     return tables
 
 
-def _write_table(values: Tensor, table: Table, folder: Path) -> None:
-    """Quantise float32 [rows, width] and write it, some rows at a time."""
-    kinds: dict[str, Any] = {"FP32": np.float32, "FP16": np.float16, "INT8": np.uint8}
-    create, shape = np.lib.format.open_memmap, (table.rows, table.width)
-    file = create(folder / table.file, "w+", kinds[table.dtype], shape)
-    scales = None
-    if table.scales is not None:
-        scales = create(folder / table.scales, "w+", np.float16, (table.rows, 2))
-    for chunk in range(math.ceil(table.rows / ROWS_PER_CHUNK)):
-        rows = slice(chunk * ROWS_PER_CHUNK, (chunk + 1) * ROWS_PER_CHUNK)
-        quantized, row_scales = _quantized(values[rows], DTYPES[table.dtype])
-        file[rows] = quantized.view(file.dtype)
-        if scales is not None and row_scales is not None:
-            scales[rows] = row_scales.view(np.float16)
-    file.flush()
-
-
-def _quantized(values: Tensor, kind: SparseType) -> tuple[Any, Any]:
-    """FBGEMM's bytes of rows, uint8 [rows, bytes]; and of their scales, where it has some."""
-    quantized, scales = quantize_embs(values, kind)
-    return quantized.numpy(), None if scales is None else scales.numpy()
+def _write_table(values: Tensor, table: Table, path: Path) -> None:
+    """Quantise float32 [rows, width], some rows at a time, and write it."""
+    dtype = {"FP32": torch.float32, "FP16": torch.float16, "INT8": torch.uint8}[table.dtype]
+    tensors = {VALUES: torch.empty(table.rows, table.width, dtype=dtype)}
+    if table.dtype == "INT8":
+        tensors[SCALES] = torch.empty(table.rows, 2, dtype=torch.float16)
+    for start in range(0, table.rows, ROWS_PER_CHUNK):
+        rows = slice(start, start + ROWS_PER_CHUNK)
+        quantized, scales = quantize_embs(values[rows], DTYPES[table.dtype])
+        tensors[VALUES][rows] = quantized.view(dtype)
+        if scales is not None:
+            tensors[SCALES][rows] = scales.view(torch.float16)
+    save_file(tensors, path)
 
 
 def _pooling(config: TableConfig) -> str:

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadPlan
 
+from trainer.checkpoints.reader import CheckpointReader
 from trainer.config import ConfigError, did_you_mean
 from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.zero_collision import id_histories, load_id_histories
@@ -74,7 +75,7 @@ def load_checkpoint(
     tensors = checkpoint_tensors(model, optimizer)
     planner = _GrowingPlanner(hashed_tables)
     try:
-        dcp.load(tensors, checkpoint_id=str(path), planner=planner)
+        dcp.load(tensors, storage_reader=CheckpointReader(path), planner=planner)
     except CheckpointException as error:
         reasons = {str(each[0]) for each in error.failures.values()}
         raise ConfigError(
@@ -172,9 +173,7 @@ def load_for_fine_tuning(path: Path, model: nn.Module, names: Mapping[str, str])
     """
     saved = {
         name.removeprefix("model."): known
-        for name, known in dcp.FileSystemReader(str(path))
-        .read_metadata()
-        .state_dict_metadata.items()
+        for name, known in CheckpointReader(path).read_metadata().state_dict_metadata.items()
         if name.startswith("model.") and isinstance(known, TensorStorageMetadata)
     }
     state_dict = model.state_dict()
@@ -202,7 +201,7 @@ def load_for_fine_tuning(path: Path, model: nn.Module, names: Mapping[str, str])
     while sources:  # a pass loads each tensor of the checkpoint once
         one_each = {source: name for name, source in sources.items()}
         part = {f"model.{source}": state_dict[name] for source, name in one_each.items()}
-        dcp.load(part, checkpoint_id=str(path), planner=_GrowingPlanner(set()))
+        dcp.load(part, storage_reader=CheckpointReader(path), planner=_GrowingPlanner(set()))
         for name in one_each.values():
             del sources[name]
     model.load_state_dict(state_dict)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
 from trainer.checkpoints.checkpoint import STATE_FILE, list_checkpoints
+from trainer.checkpoints.reader import CheckpointReader
 from trainer.config import ConfigError, edit_config, load_config
 from trainer.parallel import build_parallel
 from trainer.protos import pipeline_pb2 as pb
@@ -108,11 +109,11 @@ def restore(
     del train.dense_optimizer.part_optimizers[:]
     model, optimizer = build_parallel(config, tasks, device)
     state: dict[str, Any] = {"model": model.state_dict()}
-    metadata = dcp.FileSystemReader(str(run.checkpoint)).read_metadata()
+    metadata = CheckpointReader(run.checkpoint).read_metadata()
     check_same_model(metadata, state["model"], run.checkpoint)
     if averages and optimizer.average is not None:
         state["optimizer"] = {"average": {"averages": optimizer.average.averages}}
-    dcp.load(state, checkpoint_id=str(run.checkpoint))
+    dcp.load(state, storage_reader=CheckpointReader(run.checkpoint))
     model.load_state_dict(state["model"])
     model.eval()
     return model, optimizer.averaged() if averages else nullcontext()

@@ -2,7 +2,8 @@
 
 signature.json    columns, features and their encoding, tables, lookups, tasks, versions
 dense.pt2         torch.export's program: looked-up vectors in, logits out
-tables/N.npy      embedding tables
+tables/N.safetensors
+                  embedding tables
 """
 
 import json

@@ -19,12 +19,23 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_common import (
 from fbgemm_gpu.split_table_batched_embeddings_ops_inference import (
     IntNBitTableBatchedEmbeddingBagsCodegen,
 )
+from safetensors import safe_open
 from torch import Tensor
 
 from trainer.data.rows import Lists, Rows
 
 DTYPES = {"FP32": SparseType.FP32, "FP16": SparseType.FP16, "INT8": SparseType.INT8}
+VALUES, SCALES = "values", "scales"  # tensors of a table's file
 POOLINGS = {"sum": PoolingMode.SUM, "mean": PoolingMode.MEAN, "none": PoolingMode.NONE}
+
+
+def table_file(number: int) -> str:
+    """Name of the file of a table, below the model's folder, in safetensors' format.
+
+    It has VALUES, [rows, width] of the table's dtype; of an INT8 table SCALES too, float16
+    [rows, 2], the scale and the offset of a row.
+    """
+    return f"tables/{number}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,10 @@ class Table:
 
     Attributes:
         name: of its parameter in the model.
-        file: of its values, below the model's folder: [rows, width] of dtype.
-        scales: of an INT8 table: the file of float16 [rows, 2], the scale and the offset of a row.
         pooling: "sum", "mean", or "none" for a vector per id.
     """
 
     name: str
-    file: str
-    scales: str | None
     rows: int
     width: int
     dtype: str
@@ -91,10 +98,11 @@ class TableGroup:
         )
         self.kernel.initialize_weights()
         weights = self.kernel.split_embedding_weights()
-        for table, (values, scales) in zip(tables.values(), weights, strict=True):
-            values.copy_(_read(folder / table.file))
-            if scales is not None and table.scales is not None:
-                scales.copy_(_read(folder / table.scales))
+        for number, (values, scales) in zip(tables, weights, strict=True):
+            with safe_open(folder / table_file(number), "pt") as file:
+                values.copy_(file.get_tensor(VALUES).view(torch.uint8))
+                if scales is not None:
+                    scales.copy_(file.get_tensor(SCALES).view(torch.uint8))
 
     def look_up(self, rows: Rows) -> list[tuple[int, Tensor, Tensor]]:
         """Per lookup its position, its vectors, [B, D] or [T, D], and its lengths, int64 [B]."""
@@ -140,9 +148,3 @@ def load_groups(
         )
         for numbers in members.values()
     ]
-
-
-def _read(path: Path) -> Tensor:
-    """The values of a file as bytes, uint8 [rows, bytes of a row]; read as they are used."""
-    values = np.load(path, mmap_mode="c", allow_pickle=False)
-    return torch.from_numpy(values.view(np.uint8))
