@@ -1,0 +1,64 @@
+"""The README's commands run: those of the quick start as they stand, on small data."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from tests.examples.scripts import load
+from tests.test_docs import code_blocks, commands
+from trainer.serving import load_scorer
+
+ROOT = Path(__file__).resolve().parents[1]
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh.md"
+QUICK_START = ROOT / "docs" / "quick_start.md"
+# What the quick start does not run: where else each runs.
+ELSEWHERE = {
+    "make demo": "tests/examples/test_runs.py",
+    "make test": "CI itself",
+}
+
+
+def words(command: tuple[str, str]) -> str:
+    return " ".join(" ".join(command).split("#")[0].split())
+
+
+def test_every_command_of_the_readme_runs_in_a_test():
+    run = {words(command) for command in commands(QUICK_START)}
+    left = {words(command) for command in commands(README)} - run
+    assert {command for command in left if command not in ELSEWHERE} == set()
+
+
+def test_both_readmes_have_the_same_code():
+    assert code_blocks(README) == code_blocks(CHINESE)
+
+
+@pytest.mark.slow
+def test_the_quick_start_runs(tmp_path):
+    for name in ("preprocessing", "trainer", "losses", "kernels", "launch", "examples", ".venv"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    events, _ = load("synthetic/generate.py").generate(
+        num_sessions=600, num_users=200, num_items=100, seed=3
+    )
+    (tmp_path / "raw").mkdir()
+    pq.write_table(events, tmp_path / "raw" / "events.parquet")
+    script = "set -e\n" + "".join(code_blocks(QUICK_START, "bash"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    held_out = ds.dataset(tmp_path / "data" / "clicks" / "eval").to_table()
+    scores = ds.dataset(tmp_path / "data" / "scores").to_table()
+    assert scores["item_id"].equals(held_out["item_id"])
+    assert "probs1_click" in scores.column_names
+    request = held_out.drop_columns(["click", "purchase"]).slice(0, 5)
+    exported = load_scorer(tmp_path / "exported" / "mine").score(request)["probs1_click"]
+    assert pa.array(exported).to_pylist() == pytest.approx(
+        scores["probs1_click"][:5].to_pylist(), rel=1e-5
+    )
