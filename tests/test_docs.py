@@ -14,6 +14,7 @@ import yaml
 from tests.configs import two_task_config
 from trainer.checks.config import check_config
 from trainer.config import parse_config
+from trainer.protos.pipeline_pb2 import EasyRecConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -104,6 +105,35 @@ def test_a_models_snippet_is_read(snippet):
 
 def test_the_config_of_the_checks_is_whole():
     check_config(two_task_config())
+
+
+# ------------------------------------------------------------------ migration
+
+
+SCHEMA = EasyRecConfig.DESCRIPTOR.file.message_types_by_name
+
+
+def table_of(header: str) -> list[list[list[str]]]:
+    """Of each row of a table in migration.md, and each cell, the names in backticks."""
+    text = (ROOT / "docs" / "migration.md").read_text()
+    rows = text.split(f"| {header} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [[re.findall(r"`(\w+)`", cell) for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_what_migration_md_calls_unsupported_is_not_in_the_schema():
+    messages, found = [], []
+    for names, fields, *_ in table_of("message | not supported | instead"):
+        messages = names or messages  # an empty cell: the message above
+        for message in messages:
+            known = SCHEMA[message].fields_by_name
+            found += [f"{message}.{field}" for field in fields if field in known]
+    assert found == ["IdFeature.zch"]  # of which one field is meant
+
+
+def test_what_migration_md_calls_ours_is_in_the_schema():
+    known = {field.name for message in SCHEMA.values() for field in message.fields}
+    rows = table_of("message | ours")
+    assert [field for _, fields in rows for field in fields if field not in known] == []
 
 
 # ------------------------------------------------------------------ the site
