@@ -15,24 +15,30 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 # A link out of docs/, to a file of the repository: right where the pages are read beside the code.
-OUTSIDE = re.compile(r"\]\((\.\./[^)\s#]+)(#[^)\s]*)?\)")
+OUTSIDE = re.compile(r"\[([^\]]*)\]\((\.\./[^)\s#]+)(?:#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the repository's files that pages link to, below `repository/`."""
     pages = [file for file in files if file.is_documentation_page()]
-    linked = {path for page in pages for path, _ in OUTSIDE.findall(page.content_string)}
+    linked = {path for page in pages for _, path in OUTSIDE.findall(page.content_string)}
     for path in sorted(linked):
         source = (ROOT / "docs" / path).resolve()
-        if not source.is_file():
-            raise SystemExit(f"docs: a page links to {path}, where there is no file")
-        files.append(File.generated(config, site_name(path), abs_src_path=str(source)))
+        if not source.exists():
+            raise SystemExit(f"docs: a page links to {path}, where there is nothing")
+        if source.is_file():
+            files.append(File.generated(config, site_name(path), abs_src_path=str(source)))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Let links out of docs/ lead to the copies."""
-    return OUTSIDE.sub(lambda link: f"]({site_name(link[1])})", markdown)
+    """Let links out of docs/ lead to the copies; one to a folder becomes its text."""
+
+    def replace(link: re.Match[str]) -> str:
+        is_folder = (ROOT / "docs" / link[2]).is_dir()
+        return link[1] if is_folder else f"[{link[1]}]({site_name(link[2])})"
+
+    return OUTSIDE.sub(replace, markdown)
 
 
 def on_page_content(content: str, **_: Any) -> str:
