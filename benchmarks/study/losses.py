@@ -1,0 +1,87 @@
+"""The rows of the study's tables: what is minimised, all else equal."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.protobuf import text_format
+
+from trainer.config import task_towers
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+
+ALPHAS = tuple(tenths / 10 for tenths in range(1, 10))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of each task, and the tasks' weights.
+
+    Attributes:
+        num_class: logits per row.
+        text: the `losses` entries, as in a config.
+        weights: of the tasks, where there are several; all 1 without.
+        pareto_minimum: the least weight of a task under PE-MTL; None for fixed weights.
+    """
+
+    num_class: int
+    text: str
+    weights: tuple[float, ...] = ()
+    pareto_minimum: float | None = None
+
+    def put_into(self, config: EasyRecConfig) -> None:
+        """Train every task of the config with this loss in place of its own."""
+        model = config.model_config
+        tasks: Any = task_towers(config) or [model]
+        for number, task in enumerate(tasks):
+            task.ClearField("losses")
+            text_format.Merge(self.text, task)
+            task.num_class = self.num_class
+            if self.weights:
+                task.weight = self.weights[number]
+            if self.pareto_minimum is not None:
+                task.pareto_min_loss_weight = self.pareto_minimum
+        if self.pareto_minimum is not None:
+            model.use_pareto_loss_weight = True
+
+
+CROSS_ENTROPY = "losses { binary_cross_entropy {} }"
+
+
+def jrc(alpha: float, contrast: str) -> str:
+    """The entry of a JRC loss."""
+    fields = f"session_name: 'session_id' alpha: {alpha} contrast: {contrast}"
+    return f"losses {{ jrc_loss {{ {fields} }} }}"
+
+
+def beside_cross_entropy(name: str) -> str:
+    """Cross-entropy and another session loss, half and half."""
+    other = f"{name} {{ session_name: 'session_id' }}"
+    return f"losses {{ binary_cross_entropy {{}} weight: 0.5 }} losses {{ {other} weight: 0.5 }}"
+
+
+WEIGHINGS: dict[str, dict[str, Any]] = {
+    "weights 1 and 1": {"weights": (1.0, 1.0)},
+    "weights 0.4 and 1.6": {"weights": (0.4, 1.6)},
+    "weights 1.6 and 0.4": {"weights": (1.6, 0.4)},
+    "PE-MTL": {"pareto_minimum": 0.0},
+    "PE-MTL, least weight 0.3": {"pareto_minimum": 0.3},
+}
+SINGLE_TASK = {
+    "cross-entropy": Loss(1, CROSS_ENTROPY),
+    "focal, gamma 2": Loss(1, "losses { binary_focal_loss { gamma: 2.0 alpha: 0.5 } }"),
+    **{
+        f"JRC, {contrast.lower()}, alpha {alpha}": Loss(2, jrc(alpha, contrast))
+        for contrast in ("OPPOSITE", "SESSION")
+        for alpha in ALPHAS
+    },
+    "cross-entropy + RankNet": Loss(1, beside_cross_entropy("rank_net_loss")),
+    "cross-entropy + ListNet": Loss(1, beside_cross_entropy("list_net_loss")),
+    "RCR, alpha 0.5": Loss(1, "losses { rcr_loss { session_name: 'session_id' alpha: 0.5 } }"),
+}
+TWO_TASKS = {
+    f"{name}, {how}": replace(loss, **weighing)
+    for name, loss in (
+        ("cross-entropy", Loss(1, CROSS_ENTROPY)),
+        ("JRC, opposite, alpha 0.8", Loss(2, jrc(0.8, "OPPOSITE"))),
+    )
+    for how, weighing in WEIGHINGS.items()
+}
