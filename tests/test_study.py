@@ -21,7 +21,7 @@ from benchmarks.study.tables import (
 from benchmarks.study.trees import OBJECTIVES, platt
 from tests.datasets import click_table, write_dataset
 from tests.training_here import one_rank
-from trainer.checks import check_config
+from trainer.checks.config import check_config
 
 assert one_rank  # a fixture that is imported to be used by name
 CONFIG = """

@@ -14,7 +14,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -22,11 +22,13 @@ import torch.distributed as dist
 
 from benchmarks.machine import cpu_name
 from benchmarks.study.datasets import DATASETS, Dataset, read_rows
+from benchmarks.study.losses import SINGLE_TASK, TWO_TASKS
 from benchmarks.study.networks import measure, run_network, truth_of
 from benchmarks.study.records import RESULTS, Record, append_record, read_records
 from benchmarks.study.tables import TRUTH, write_tables
 from benchmarks.study.trees import OBJECTIVES, run_trees
 
+ROWS = [*SINGLE_TASK, *TWO_TASKS, *OBJECTIVES, TRUTH]
 RESULTS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 Runs = dict[str, dict[str, float]]
 
@@ -58,10 +60,25 @@ def measure_truth(dataset: Dataset, data: Path) -> Runs:
     return found
 
 
-def run(datasets: dict[str, Dataset], seeds: int, data: Path, results: Path, minutes: float) -> int:
-    """Run what is not recorded yet, for so many minutes; returns how many runs are left."""
+def run(
+    datasets: dict[str, Dataset],
+    seeds: int,
+    data: Path,
+    results: Path,
+    minutes: float,
+    rows: Sequence[str] = (),
+) -> int:
+    """Run what is not recorded yet, for so many minutes; returns how many runs are left.
+
+    Args:
+        rows: of the tables, which to run; all if there are none.
+    """
     done = {record.key for record in read_records(results)}
-    left = [each for each in planned(datasets, seeds, data) if each[:3] not in done]
+    left = [
+        each
+        for each in planned(datasets, seeds, data)
+        if each[:3] not in done and (not rows or each[1] in rows)
+    ]
     machine = f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}"
     ends = time.monotonic() + 60 * minutes
     for number, (name, row, seed, call) in enumerate(left):
@@ -85,7 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run", help="train what is not recorded yet")
     runs.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
-    runs.add_argument("--losses", nargs="+", help="rows of the tables; default: all")
+    runs.add_argument("--rows", nargs="+", choices=ROWS, default=[], help="default: all")
     runs.add_argument("--seeds", type=int, default=5)
     runs.add_argument("--data", type=Path, default=Path("data"))
     runs.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
@@ -104,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     chosen = {name: DATASETS[name] for name in args.datasets}
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    left = run(chosen, args.seeds, args.data, args.results, args.minutes)
+    left = run(chosen, args.seeds, args.data, args.results, args.minutes, args.rows)
     dist.destroy_process_group()
     if left:
         print(f"{left} runs are left; the same command goes on with them", file=sys.stderr)

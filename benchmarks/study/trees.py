@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.study.datasets import Dataset, Rows, read_rows
 from benchmarks.study.networks import measure, truth_of
 
-NUM_TREES = 300
+NUM_TREES = 150
 PARAMETERS: dict[str, Any] = {
     "num_leaves": 31,
-    "learning_rate": 0.05,
+    "learning_rate": 0.1,
     "min_data_in_leaf": 100,
     "feature_fraction": 0.6,
     "bagging_fraction": 0.8,
