@@ -126,7 +126,7 @@ def build_samples(raw: pd.DataFrame) -> pd.DataFrame:
 
 def split_by_time(samples: pd.DataFrame, eval_share: float) -> np.ndarray:
     """True for the last `eval_share` of the rows by time, from the start of a second: bool [N]."""
-    first = round(len(samples) * (1.0 - eval_share))
+    first = min(round(len(samples) * (1.0 - eval_share)), len(samples) - 1)
     is_eval = (samples["timestamp"] >= samples["timestamp"].iloc[first]).to_numpy()
     if is_eval.all():
         raise ValueError(
