@@ -6,10 +6,14 @@
 The model: 16 id features, 1,000,000 rows of 16 in all; 8 prices; a sequence of 50 items attended to
 by the candidate (DIN); MLP 256-128-64. One request is in flight at a time, as a column per
 feature: the user's columns as one value each where they may be, the candidates' as NumPy arrays.
-Before it is timed, each table type's probabilities are held against FP32's.
+Before it is timed, each table type's probabilities are held against FP32's. Writes
+benchmarks/results/serving-DEVICE.json and prints a table.
 """
 
 import argparse
+import datetime
+import json
+import os
 import statistics
 import tempfile
 import time
@@ -114,8 +118,44 @@ def check(scorer: Scorer, exact: Scorer, dtype: str) -> float:
     return float(error)
 
 
+def measure_all(folder: Path, device: str, num_requests: int) -> list[dict[str, Any]]:
+    """Export, check and time every table type with every number of candidates."""
+    run = write_checkpoint(model_config(), folder / "checkpoint")
+    for dtype in DTYPES:
+        export_model(run, folder / dtype, dtype, [])
+    exact = load_scorer(folder / "FP32", device)
+    results = []
+    for dtype in DTYPES:
+        scorer = load_scorer(folder / dtype, device)
+        error = check(scorer, exact, dtype)
+        size = sum(file.stat().st_size for file in (folder / dtype / "tables").iterdir())
+        for num_candidates in CANDIDATES:
+            times = measure(scorer, num_candidates, num_requests)
+            cuts = statistics.quantiles(times, n=100, method="inclusive")
+            results.append(
+                {
+                    "tables": dtype,
+                    "table_mib": round(size / 2**20),
+                    "candidates": num_candidates,
+                    "largest_change_of_a_probability": error,
+                    **{f"p{p}_ms": round(cuts[p - 1], 3) for p in (20, 50, 80, 99)},
+                }
+            )
+            print(table_line(results[-1]), flush=True)
+    return results
+
+
+def table_line(result: dict[str, Any]) -> str:
+    """A result as a line of docs/export.md's table."""
+    return (
+        f"| {result['tables']} | {result['table_mib']} | {result['candidates']:,} "
+        f"| {result['p50_ms']:.2f} | {result['p99_ms']:.2f} "
+        f"| {result['largest_change_of_a_probability']:.1e} |"
+    )
+
+
 def main() -> None:
-    """Export, check, time, and print a table."""
+    """Measure, print a table, and record it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,29 +164,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch, on the CPU")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    device = torch.cuda.get_device_name() if args.device == "cuda" else cpu_name()
-    print(f"{device}, {args.threads} threads, torch {torch.__version__}\n")
     print("| tables | MiB | candidates | p50 ms | p99 ms | largest change of a probability |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        run = write_checkpoint(model_config(), Path(folder) / "checkpoint")
-        for dtype in DTYPES:
-            export_model(run, Path(folder) / dtype, dtype, [])
-        exact = load_scorer(Path(folder) / "FP32", args.device)
-        for dtype in DTYPES:
-            scorer = load_scorer(Path(folder) / dtype, args.device)
-            error = check(scorer, exact, dtype)
-            files = (Path(folder) / dtype / "tables").iterdir()
-            size = sum(file.stat().st_size for file in files) / 2**20
-            for num_candidates in CANDIDATES:
-                cuts = statistics.quantiles(
-                    measure(scorer, num_candidates, args.requests), n=100, method="inclusive"
-                )
-                print(
-                    f"| {dtype} | {size:.0f} | {num_candidates:,} | {cuts[49]:.2f} "
-                    f"| {cuts[98]:.2f} | {error:.1e} |",
-                    flush=True,
-                )
+        results = measure_all(Path(folder), args.device, args.requests)
+    record = {
+        "date": datetime.date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "requests": args.requests,
+        "results": results,
+    }
+    path = Path(__file__).resolve().parent / "results" / f"serving-{args.device}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"\nwrote {path}")
 
 
 if __name__ == "__main__":
