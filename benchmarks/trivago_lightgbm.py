@@ -42,8 +42,12 @@ def main() -> int:
     model = lgb.train(PARAMETERS, lgb.Dataset(train[features], train["label"]), NUM_TREES)
     seconds = time.monotonic() - started
     sessions = pd.factorize(evaluation["session_id"])[0]
+    prob = pd.Series(model.predict(evaluation[features]), index=evaluation.index)
+    lists = prob.groupby([evaluation["session_id"], evaluation["step"]])
     scores = {
-        "lightgbm": model.predict(evaluation[features]),
+        "lightgbm": prob.to_numpy(),
+        # One hotel of a list is clicked; LightGBM does not know, so its shares of the list's sum.
+        "lightgbm_list_shares": (prob / lists.transform("sum")).to_numpy(),
         # A probability that falls with the place in the list: only its ranking means anything.
         "position": 1.0 / (1.0 + evaluation["position"].to_numpy()),
     }

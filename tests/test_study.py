@@ -140,6 +140,13 @@ def test_every_loss_gives_a_config_that_is_accepted(name, tmp_path):
     assert len(SINGLE_TASK) == 2 + 2 * 9 + 3 and len(TWO_TASKS) == 10
 
 
+def test_a_dataset_without_runs_says_so():
+    for kind in ("table", "differences"):
+        mark = f"<!-- {kind}: trivago; label -->\n"
+        page = filled(f"{mark}old\n<!-- end -->", [])
+        assert page == f"{mark}No run is recorded yet.\n<!-- end -->"
+
+
 def test_a_mark_of_an_unknown_dataset_is_an_error():
     with pytest.raises(ValueError, match=r"a mark must be one of .* but is: <!-- table: mars; l"):
         filled("<!-- table: mars; label -->\n<!-- end -->", [])

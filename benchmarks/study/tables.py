@@ -43,6 +43,8 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 def table(records: list[Record], dataset: str, label: str) -> str:
     """A row per loss: seeds, and each metric with its interval over them."""
     runs = _by_loss(records, dataset, label)
+    if not runs:
+        return "No run is recorded yet."
     columns = dict(COLUMNS)
     if DATASETS[dataset].truth:
         columns |= OF_TRUTH
@@ -56,6 +58,8 @@ def table(records: list[Record], dataset: str, label: str) -> str:
 def differences(records: list[Record], dataset: str, label: str) -> str:
     """Against cross-entropy with the same seed: mean difference, its interval, and what it says."""
     runs = _by_loss(records, dataset, label)
+    if not runs:
+        return "No run is recorded yet."
     base = next(loss for loss in runs if loss.startswith(BASELINE))
     rows = []
     for loss, of_seed in runs.items():
@@ -96,7 +100,8 @@ KINDS: dict[str, Callable[[list[Record], str, str], str]] = {
     "differences": differences,
 }
 MARKED = re.compile(
-    r"(<!-- (?P<kind>\w+): (?P<dataset>[^;]+); (?P<label>\w+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>\w+): (?P<dataset>[^;]+); (?P<label>\w+) -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
 )
 
 
@@ -114,7 +119,7 @@ def filled(page: str, records: list[Record]) -> str:
                 f"a mark must be one of {', '.join(KINDS)} of one of {', '.join(DATASETS)}, "
                 f"but is: {found[1].strip()}"
             )
-        return found[1] + KINDS[kind](records, dataset, label) + "\n" + found[4]
+        return found[1] + KINDS[kind](records, dataset, label) + "\n" + found["end"]
 
     return MARKED.sub(fill, page)
 

@@ -72,6 +72,7 @@ COUNT_EDGES = (0, 1, 2, 3, 5, 9, 20)
 STEP_EDGES = (1, 2, 3, 5, 9, 16, 32, 64)
 PRICE_EDGES = (30, 45, 60, 75, 90, 110, 130, 160, 200, 260, 350, 550)
 MAX_POSITIONS = 25
+MAX_HISTORY = 10  # actions
 NO_ITEM = -1
 
 
@@ -316,6 +317,37 @@ def session_features(
             columns["clickouts_bucket"] = _bucket(count, COUNT_EDGES)
     columns["elapsed_seconds"] = _log_scale(now - rows["start"].to_numpy(), 8.0)
     return columns
+
+
+def history_features(
+    actions: pd.DataFrame, rows: pd.DataFrame, stride: int
+) -> dict[str, list[np.ndarray]]:
+    """The session's last actions on items before the list, the latest first, as seen from each row.
+
+    Per action: `history__offset`, MAX_POSITIONS + places of the row below the action's item, 0 where
+    that is not listed; `history__action`; `history__age`, the bucket of steps since.
+    """
+    events = actions[actions["item"] != NO_ITEM]
+    session, step = rows["session"].to_numpy(), rows["step"].to_numpy()
+    log = EventLog(events["session"].to_numpy(), events["step"].to_numpy(), stride)
+    last = log.last_before(session, step)
+    length = np.minimum(log.count_before(session, step), MAX_HISTORY)
+    ends = length.cumsum()
+    row = np.repeat(np.arange(len(rows)), length)  # of each action of each row's history
+    # `events` are ordered by (session, step), so the one before lies one place before.
+    event = last[row] - (np.arange(len(row)) - (ends - length)[row])
+    items = pd.Index(pd.unique(rows["item"]))
+    keys = pd.Index(rows["list"].to_numpy() * len(items) + items.get_indexer(rows["item"]))
+    sought = items.get_indexer(pd.Index(_take(events["item"], event)))
+    at = keys.get_indexer(pd.Index(rows["list"].to_numpy()[row] * len(items) + sought))
+    position = rows["position"].to_numpy()
+    offset = position[row] - position[at] + MAX_POSITIONS
+    columns = {
+        "history__offset": np.where((sought >= 0) & (at >= 0), offset, 0),
+        "history__action": _take(events["action_type"].map(ACTION_IDS), event),
+        "history__age": _bucket(step[row] - _take(events["step"], event), STEP_EDGES),
+    }
+    return {name: np.split(values.astype(np.int64), ends[:-1]) for name, values in columns.items()}
 
 
 def popularity_features(actions: pd.DataFrame, rows: pd.DataFrame) -> dict[str, np.ndarray]:
