@@ -10,12 +10,13 @@ import sys
 import time
 
 import lightgbm as lgb
+import numpy as np
 import pandas as pd
 from record_examples import ROOT, machine
 
 from trainer.metrics import binary_metrics
 
-NOT_FEATURES = ["session_id", "timestamp", "step", "label", "filter_ids"]
+NOT_FEATURES = ["session_id", "timestamp", "step", "label"]  # nor lists of ids
 PARAMETERS = {
     "objective": "binary",
     "num_leaves": 31,
@@ -37,17 +38,18 @@ def main() -> int:
     """Fit, evaluate, record; returns the exit status."""
     raw = ROOT / "data" / "trivago" / "raw"
     train, evaluation = (pd.read_parquet(raw / split) for split in ("train", "eval"))
-    features = [name for name in train.columns if name not in NOT_FEATURES]
+    lists = train.select_dtypes("object").columns
+    features = [name for name in train.columns if name not in {*NOT_FEATURES, *lists}]
     started = time.monotonic()
     model = lgb.train(PARAMETERS, lgb.Dataset(train[features], train["label"]), NUM_TREES)
     seconds = time.monotonic() - started
     sessions = pd.factorize(evaluation["session_id"])[0]
-    prob = pd.Series(model.predict(evaluation[features]), index=evaluation.index)
-    lists = prob.groupby([evaluation["session_id"], evaluation["step"]])
+    prob = pd.Series(np.asarray(model.predict(evaluation[features])), index=evaluation.index)
+    by_list = prob.groupby([evaluation["session_id"], evaluation["step"]])
     scores = {
         "lightgbm": prob.to_numpy(),
         # One hotel of a list is clicked; LightGBM does not know, so its shares of the list's sum.
-        "lightgbm_list_shares": (prob / lists.transform("sum")).to_numpy(),
+        "lightgbm_list_shares": (prob / by_list.transform("sum")).to_numpy(),
         # A probability that falls with the place in the list: only its ranking means anything.
         "position": 1.0 / (1.0 + evaluation["position"].to_numpy()),
     }

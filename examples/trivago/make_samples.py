@@ -17,6 +17,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,12 @@ CARDINALITIES = {
     "actions_bucket": len(features.COUNT_EDGES) + 1,
     "clickouts_bucket": len(features.COUNT_EDGES) + 1,
     "last_action": len(features.ACTION_IDS) + 1,
+    "history__offset": 2 * features.MAX_POSITIONS,
+    "history__action": len(features.ACTION_IDS) + 1,
+    "history__age": len(features.STEP_EDGES) + 1,
 }
+# Id columns with any number of ids a row.
+LISTS = ("filter_ids", "history__offset", "history__action", "history__age")
 
 
 def build_samples(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -76,11 +82,12 @@ def build_samples(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             f"`impressions`, but none of its {len(raw)} rows is one; check --raw_path"
         )
     stride = int(actions["step"].max()) + 2
-    columns = features.list_features(rows)
+    columns: dict[str, Any] = dict(features.list_features(rows))
     columns |= features.touch_features(actions, rows, stride)
     columns |= features.anchor_features(actions, rows, stride)
     columns |= features.session_features(actions, rows, stride)
     columns |= features.popularity_features(actions, rows)
+    columns |= features.history_features(actions, rows, stride)
     state = features.search_state(actions, rows, stride)
     filters = state["current_filters"].fillna("").str.split("|")
     num_filters = np.where(state["current_filters"].notna(), filters.str.len(), 0)
@@ -151,16 +158,16 @@ def code_ids(
     vocab |= {name: {"num_ids": count} for name, count in CARDINALITIES.items()}
     floats = [c for c in samples.columns if samples[c].dtype == np.float64]
     samples = samples.assign(**ids).astype({c: np.float32 for c in floats})
-    integers = [*vocab, LABEL]
-    order = [*KEY_COLUMNS, *(c for c in integers if c != "filter_ids"), "filter_ids", *floats]
+    integers = [name for name in vocab if name not in LISTS]
+    order = [*KEY_COLUMNS, *integers, LABEL, *LISTS, *floats]
     return samples[order], vocab
 
 
 def check_samples(samples: pd.DataFrame, vocab: dict) -> None:
     """Our own invariants: ids in range, floats finite and small."""
     for name, entry in vocab.items():
-        if name != "filter_ids":
-            assert samples[name].between(0, entry["num_ids"] - 1).all(), name
+        ids = samples[name].explode().dropna() if name in LISTS else samples[name]
+        assert ids.between(0, entry["num_ids"] - 1).all(), name
     for name in samples.columns[samples.dtypes == np.float32]:
         assert np.isfinite(samples[name]).all() and samples[name].abs().max() <= 10, name
 

@@ -322,10 +322,10 @@ def session_features(
 def history_features(
     actions: pd.DataFrame, rows: pd.DataFrame, stride: int
 ) -> dict[str, list[np.ndarray]]:
-    """The session's last actions on items before the list, the latest first, as seen from each row.
+    """The session's last actions on items before the list, the latest first, seen from each row.
 
-    Per action: `history__offset`, MAX_POSITIONS + places of the row below the action's item, 0 where
-    that is not listed; `history__action`; `history__age`, the bucket of steps since.
+    Per action: `history__offset`, MAX_POSITIONS + places of the row below the action's item, 0
+    where that is not listed; `history__action`; `history__age`, the bucket of steps since.
     """
     events = actions[actions["item"] != NO_ITEM]
     session, step = rows["session"].to_numpy(), rows["step"].to_numpy()
@@ -337,7 +337,9 @@ def history_features(
     # `events` are ordered by (session, step), so the one before lies one place before.
     event = last[row] - (np.arange(len(row)) - (ends - length)[row])
     items = pd.Index(pd.unique(rows["item"]))
-    keys = pd.Index(rows["list"].to_numpy() * len(items) + items.get_indexer(rows["item"]))
+    keys = pd.Index(
+        rows["list"].to_numpy() * len(items) + items.get_indexer(pd.Index(rows["item"]))
+    )
     sought = items.get_indexer(pd.Index(_take(events["item"], event)))
     at = keys.get_indexer(pd.Index(rows["list"].to_numpy()[row] * len(items) + sought))
     position = rows["position"].to_numpy()

@@ -126,6 +126,24 @@ def test_anchor_features_by_hand(built):
     assert second["is_last_clicked"].tolist() == [0, 0, 1, 0]
 
 
+def test_history_by_hand(built):
+    names = ["history__offset", "history__action", "history__age"]
+    first, second = one_list(built, "a", 3), one_list(built, "a", 6)
+    image, clickout = (features.ACTION_IDS[kind] for kind in (IMAGE, CLICKOUT))
+    assert [first[name].map(list).tolist() for name in names] == [
+        [[24, 24], [25, 25], [26, 26]],  # twice item 20, at position 1
+        [[image, image]] * 3,
+        [[0, 1]] * 3,
+    ]
+    # Latest first: item 10 at position 2, item 20 twice at position 0.
+    assert [second[name].map(list).tolist() for name in names] == [
+        [[23, 25, 25], [24, 26, 26], [25, 27, 27], [26, 28, 28]],
+        [[clickout, image, image]] * 4,
+        [[2, 3, 3]] * 4,
+    ]
+    assert one_list(built, "b", 3)["history__offset"].map(list).tolist() == [[], []]
+
+
 def test_session_features_by_hand(built):
     first, second = one_list(built, "a", 3).iloc[0], one_list(built, "a", 6).iloc[0]
     assert (first["actions_bucket"], second["actions_bucket"]) == (2, 4)
