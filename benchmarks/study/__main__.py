@@ -41,7 +41,7 @@ def planned(
         for name, dataset in datasets.items():
             for row, loss in dataset.losses.items():
                 yield name, row, seed, functools.partial(run_network, dataset, loss, seed, data)
-            if len(dataset.labels) == 1:
+            if dataset.with_trees:
                 for row, objective in OBJECTIVES.items():
                     call = functools.partial(run_trees, dataset, objective, seed, data)
                     yield name, row, seed, call

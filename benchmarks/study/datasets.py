@@ -33,7 +33,8 @@ class Dataset:
         truth: per label the column of its true probability, where that is known.
         not_features: columns that LightGBM may not see, beside keys, labels, truths and lists.
         categories: columns that LightGBM takes for categories.
-        losses: the rows of the table; LightGBM's are there where there is one label.
+        losses: the rows of the table.
+        with_trees: whether LightGBM is a row.
     """
 
     folder: str
@@ -44,6 +45,7 @@ class Dataset:
     not_features: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     losses: dict[str, Loss] = field(default_factory=lambda: SINGLE_TASK)
+    with_trees: bool = True
 
     def pipeline_config(self) -> EasyRecConfig:
         """The example's config for these labels."""
@@ -79,6 +81,7 @@ DATASETS = {
         labels=("click", "purchase"),
         truth={"click": "p_click", "purchase": "p_purchase"},
         losses=TWO_TASKS,
+        with_trees=False,
     ),
 }
 

@@ -11,12 +11,18 @@ at each row whose position is 0.
 B rows, L lists, D width of the features.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 
 class ListChoice(nn.Module):
-    """Logits [B, num_class]: the log-odds d; with two classes (b - d / 2, b + d / 2) of a free b.
+    """Logits per task, [B, 1]: the log-odds d. Of several tasks the first is the others' mean.
+
+    With several tasks, all of the same label, each but the first is a network of its own over
+    shared embeddings, trained by its own loss; p of the first is the mean of theirs and trains
+    nothing. Such an ensemble is more accurate than a single network of any width.
 
     The feature group `all` is what utilities are made of; the first column of the group `place` is
     0 at the top of each list and nowhere else.
@@ -29,23 +35,30 @@ class ListChoice(nn.Module):
 
     def __init__(self, widths, config, tasks, *, hidden=(128, 64), dropout: float = 0.0) -> None:
         super().__init__()
-        self.task = tasks[0]
-        layers: list[nn.Module] = []
+        self.tasks = [task.name for task in tasks]
+        members = self.tasks[1:] or self.tasks
         width = sum(widths["all"])
-        for units in hidden:
-            layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(dropout)]
-            width = units
-        self.layers = nn.Sequential(*layers)
-        self.output = nn.Linear(width, self.task.num_class)
+        self.members = nn.ModuleDict({name: utility(width, hidden, dropout) for name in members})
 
     def forward(self, groups: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:
-        """Logits of the task, and nothing that tasks share."""
-        out = self.output(self.layers(groups["all"]))  # [B, num_class]
+        """Logits per task, and nothing that tasks share."""
         list_of_row = (groups["place"][:, 0] == 0).long().cumsum(0)  # [B], from 1
-        odds = log_odds(out[:, -1].float(), list_of_row).unsqueeze(1)
-        if self.task.num_class == 1:
-            return {self.task.name: odds}, None
-        return {self.task.name: torch.cat([out[:, :1] - odds / 2, out[:, :1] + odds / 2], 1)}, None
+        logits = {}
+        for name, member in self.members.items():
+            logits[name] = log_odds(member(groups["all"]).squeeze(1).float(), list_of_row)
+        if self.tasks[0] not in logits:
+            odds = torch.stack(list(logits.values())).detach()
+            logits[self.tasks[0]] = odds.sigmoid().mean(0).logit(eps=1e-7)
+        return {name: logits[name].unsqueeze(1) for name in self.tasks}, None
+
+
+def utility(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    """An MLP from a row's features to its utility."""
+    layers: list[nn.Module] = []
+    for units in hidden:
+        layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(dropout)]
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, 1))
 
 
 def log_odds(utility: Tensor, list_of_row: Tensor) -> Tensor:

@@ -41,17 +41,30 @@ def test_sure_rows_are_finite():
     assert utility.grad is not None and torch.isfinite(utility.grad).all()
 
 
-@pytest.mark.parametrize("num_class", [1, 2])
-def test_lists_begin_where_the_place_is_0(num_class):
+@pytest.mark.parametrize("names", [["label"], ["mean", "first", "second"]])
+def test_lists_begin_where_the_place_is_0(names):
     torch.manual_seed(0)
-    task: Any = SimpleNamespace(name="label", num_class=num_class)
-    network = list_choice.ListChoice({"all": (2, 3), "place": (1,)}, None, [task], hidden=[4])
+    tasks: Any = [SimpleNamespace(name=name) for name in names]
+    network = list_choice.ListChoice({"all": (2, 3), "place": (1,)}, None, tasks, hidden=[4])
     place = torch.cat([torch.arange(n) for n in LENGTHS]).unsqueeze(1).float()
     features = torch.randn(sum(LENGTHS), 5)
-    logits = network({"all": features, "place": place})[0]["label"].detach()
-    assert logits.shape == (sum(LENGTHS), num_class)
-    odds = logits[:, 0] if num_class == 1 else logits[:, 1] - logits[:, 0]
-    sums = torch.tensor([part.sum() for part in odds.sigmoid().split(LENGTHS)])
-    torch.testing.assert_close(sums, torch.ones(len(LENGTHS)))
-    empty = network({"all": features[:0], "place": place[:0]})[0]["label"]
-    assert empty.shape == (0, num_class)
+    logits, _ = network({"all": features, "place": place})
+    assert list(logits) == names
+    for each in logits.values():
+        assert each.shape == (sum(LENGTHS), 1)
+        sums = torch.stack([part.sum() for part in each.detach().sigmoid().split(LENGTHS)])
+        torch.testing.assert_close(sums, torch.ones(len(LENGTHS)))
+    empty, _ = network({"all": features[:0], "place": place[:0]})
+    assert empty[names[0]].shape == (0, 1)
+
+
+def test_the_first_of_several_tasks_is_the_mean_and_trains_nothing():
+    torch.manual_seed(0)
+    tasks: Any = [SimpleNamespace(name=name) for name in ("mean", "first", "second")]
+    network = list_choice.ListChoice({"all": (5,), "place": (1,)}, None, tasks, hidden=[4])
+    place = torch.cat([torch.arange(n) for n in LENGTHS]).unsqueeze(1).float()
+    logits, _ = network({"all": torch.randn(sum(LENGTHS), 5), "place": place})
+    first, second = logits["first"].sigmoid(), logits["second"].sigmoid()
+    assert not torch.allclose(first, second)
+    torch.testing.assert_close(logits["mean"].sigmoid(), ((first + second) / 2).detach())
+    assert logits["first"].requires_grad and not logits["mean"].requires_grad
