@@ -57,7 +57,7 @@ def tiny(tmp_path_factory) -> tuple[Path, dict[str, Dataset]]:
         num_epochs=2,
         labels=("click",),
         truth={"click": "p"},
-        not_features=("row", "city", "buy", "weight", "stay"),
+        more_columns=("user_id",),
         losses={name: SINGLE_TASK[name] for name in CHOSEN},
     )
     return data, {"tiny": dataset}

@@ -31,7 +31,7 @@ class Dataset:
         num_epochs: of every loss.
         labels: the tasks' label columns; fewer than the config's make a single-task model of it.
         truth: per label the column of its true probability, where that is known.
-        not_features: columns that LightGBM may not see, beside keys, labels, truths and lists.
+        more_columns: what LightGBM sees beside the network's features.
         categories: columns that LightGBM takes for categories.
         losses: the rows of the table.
         with_trees: whether LightGBM is a row.
@@ -42,7 +42,7 @@ class Dataset:
     num_epochs: int
     labels: tuple[str, ...] = ("label",)
     truth: dict[str, str] = field(default_factory=dict)
-    not_features: tuple[str, ...] = ()
+    more_columns: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     losses: dict[str, Loss] = field(default_factory=lambda: SINGLE_TASK)
     with_trees: bool = True
@@ -57,12 +57,16 @@ class Dataset:
 
 
 DATASETS = {
-    "trivago": Dataset("trivago", EXAMPLES / "trivago/bce.config", num_epochs=2),
+    "trivago": Dataset(
+        "trivago",
+        EXAMPLES / "trivago/bce.config",
+        num_epochs=2,
+        more_columns=("item_id", "city_id"),
+    ),
     "movietweetings": Dataset(
         "movietweetings",
         EXAMPLES / "movietweetings/jrc.config",
         num_epochs=3,
-        not_features=("movie",),
         categories=("user_id", "movie_id"),
     ),
     "synthetic": Dataset(
@@ -71,7 +75,7 @@ DATASETS = {
         num_epochs=3,
         labels=("click",),
         truth={"click": "p_click"},
-        not_features=("purchase", "p_purchase"),
+        more_columns=("price",),
         categories=("user_id", "item_id", "category_id", "channel", "device"),
     ),
     "synthetic, two tasks": Dataset(

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.study.datasets import Dataset, Rows, read_rows
 from benchmarks.study.networks import measure, truth_of
+from trainer.data.features import used_features
 
 NUM_TREES = 150
 PARAMETERS: dict[str, Any] = {
@@ -26,7 +27,6 @@ PARAMETERS: dict[str, Any] = {
     "verbosity": -1,
 }
 OBJECTIVES = {"LightGBM, binary": "binary", "LightGBM, rank_xendcg": "rank_xendcg"}
-KEYS = ("session_id", "timestamp", "step")
 CALIBRATION_SHARE = 0.1  # of the training sessions
 
 
@@ -64,10 +64,10 @@ def run_trees(
 
 
 def feature_names(dataset: Dataset, rows: Rows) -> list[str]:
-    """All columns but keys, labels, truths and lists."""
-    left_out = {*KEYS, *dataset.labels, *dataset.truth.values(), *dataset.not_features}
-    schema = rows.table.schema
-    return [f.name for f in schema if f.name not in left_out and not hasattr(f.type, "value_type")]
+    """The network's features and the dataset's further columns, in stored order."""
+    features = {feature.name for feature in used_features(dataset.pipeline_config())}
+    wanted = features.union(dataset.more_columns)
+    return [name for name in rows.table.column_names if name in wanted]
 
 
 def _fit(

@@ -56,6 +56,7 @@ CARDINALITIES = {
     "actions_bucket": len(features.COUNT_EDGES) + 1,
     "clickouts_bucket": len(features.COUNT_EDGES) + 1,
     "last_action": len(features.ACTION_IDS) + 1,
+    "moved_since": 2 * features.MAX_POSITIONS,
     "history__offset": 2 * features.MAX_POSITIONS,
     "history__action": len(features.ACTION_IDS) + 1,
     "history__age": len(features.STEP_EDGES) + 1,
@@ -87,6 +88,8 @@ def build_samples(raw: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     columns |= features.anchor_features(actions, rows, stride)
     columns |= features.session_features(actions, rows, stride)
     columns |= features.popularity_features(actions, rows)
+    columns |= features.attention_features(actions, rows, stride)
+    columns |= features.previous_list_features(rows)
     columns |= features.history_features(actions, rows, stride)
     state = features.search_state(actions, rows, stride)
     filters = state["current_filters"].fillna("").str.split("|")

@@ -73,6 +73,7 @@ STEP_EDGES = (1, 2, 3, 5, 9, 16, 32, 64)
 PRICE_EDGES = (30, 45, 60, 75, 90, 110, 130, 160, 200, 260, 350, 550)
 MAX_POSITIONS = 25
 MAX_HISTORY = 10  # actions
+MOST_SECONDS = 600  # that an action counts for
 NO_ITEM = -1
 
 
@@ -97,6 +98,13 @@ class EventLog:
         """Number of the group's events of strictly smaller order: int64 [Q]."""
         first = np.searchsorted(self._key, group * self._stride, side="left")
         return np.searchsorted(self._key, group * self._stride + order, side="left") - first
+
+    def total_before(self, values: np.ndarray, group: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """Sum of the values [E] of the group's events of strictly smaller order: float64 [Q]."""
+        total = np.concatenate([[0.0], np.cumsum(values[self._source])])
+        first = np.searchsorted(self._key, group * self._stride, side="left")
+        last = np.searchsorted(self._key, group * self._stride + order, side="left")
+        return total[last] - total[first]
 
     def last_before(self, group: np.ndarray, order: np.ndarray) -> np.ndarray:
         """Index of the group's last event of strictly smaller order, -1 where none: int64 [Q]."""
@@ -319,6 +327,76 @@ def session_features(
     return columns
 
 
+def attention_features(
+    actions: pd.DataFrame, rows: pd.DataFrame, stride: int
+) -> dict[str, np.ndarray]:
+    """The session's touches of an item, and the seconds spent on it, against the rest of the list.
+
+    An action lasts until the session's next one, which is the list's clickout at the latest.
+    """
+    items = pd.Index(pd.unique(rows["item"]))
+    lasts = actions.groupby("session")["time"].shift(-1) - actions["time"]
+    touches = actions[actions["item"].isin(items)]
+    pair = touches["session"].to_numpy() * len(items) + items.get_indexer(pd.Index(touches["item"]))
+    query = rows["session"].to_numpy() * len(items) + items.get_indexer(pd.Index(rows["item"]))
+    seconds = np.minimum(lasts[touches.index].fillna(0).to_numpy(), MOST_SECONDS)
+    log = EventLog(pair, touches["step"].to_numpy(), stride)
+    step = rows["step"].to_numpy()
+    count, spent = log.count_before(query, step), log.total_before(seconds, query, step)
+    frame = pd.DataFrame({"list": rows["list"], "count": count, "spent": spent})
+    frame["touched"] = (count > 0).astype(np.float64)
+    frame["log_price"] = np.log(np.maximum(rows["price"], 1.0)) * frame["touched"]
+    by_list = frame.groupby("list")
+    total = by_list[["count", "spent", "touched", "log_price"]].transform("sum")
+    above = by_list["touched"].cumsum() - frame["touched"]
+    below = total["touched"] - above - frame["touched"]
+    others = np.maximum(total["touched"] - frame["touched"], 1)
+    usual_price = (total["log_price"] - frame["log_price"]) / others
+    own_price = np.log(np.maximum(rows["price"], 1.0))
+    has_others = total["touched"] - frame["touched"] > 0
+    return {
+        "touch_share": count / np.maximum(total["count"].to_numpy(), 1),
+        "seconds_spent": _log_scale(spent, 6.0),
+        "seconds_share": spent / np.maximum(total["spent"].to_numpy(), 1.0),
+        "touched_above": _log_scale(above.to_numpy(), 2.0),
+        "touched_below": _log_scale(below.to_numpy(), 2.0),
+        "above_is_touched": by_list["touched"].shift(1).fillna(0.0).to_numpy(),
+        "below_is_touched": by_list["touched"].shift(-1).fillna(0.0).to_numpy(),
+        "price_to_others_touched": np.where(has_others, np.clip(own_price - usual_price, -4, 4), 0),
+    }
+
+
+def previous_list_features(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Where the item stood in the session's list before, of a strictly smaller step, and which
+    item of that one was clicked.
+    """
+    lists = rows.groupby("list").agg(session=("session", "first"), step=("step", "first"))
+    clicked = rows[rows["label"] == 1].set_index("list")["position"]
+    earlier = lists.index.to_series().groupby([lists["session"], lists["step"]]).transform("min")
+    before = (earlier - 1).where(
+        lists["session"].reindex(earlier - 1).to_numpy() == lists["session"].to_numpy(), NO_ITEM
+    )
+    items = pd.Index(pd.unique(rows["item"]))
+    item = items.get_indexer(pd.Index(rows["item"]))
+    keys = pd.Index(rows["list"].to_numpy() * len(items) + item)
+    previous = before.to_numpy()[rows["list"].to_numpy()]
+    at = keys.get_indexer(pd.Index(np.where(previous >= 0, previous * len(items) + item, -1)))
+    was_listed = at >= 0
+    position = rows["position"].to_numpy()
+    moved = np.where(was_listed, position - position[at], 0)
+    to_clicked = position[at] - clicked.reindex(previous).fillna(0).to_numpy()
+    shared = pd.Series(was_listed.astype(np.float64)).groupby(rows["list"].to_numpy())
+    return {
+        "moved_since": np.where(was_listed, moved + MAX_POSITIONS, 0),
+        "list_overlap": shared.transform("mean").to_numpy(),
+        "was_above_clicked": (was_listed & (to_clicked < 0)).astype(np.float64),
+        "was_below_clicked": np.where(
+            was_listed & (to_clicked > 0), 1 / np.maximum(to_clicked, 1), 0.0
+        ),
+        "has_earlier_list": (previous >= 0).astype(np.float64),
+    }
+
+
 def history_features(
     actions: pd.DataFrame, rows: pd.DataFrame, stride: int
 ) -> dict[str, list[np.ndarray]]:
@@ -369,6 +447,9 @@ def popularity_features(actions: pd.DataFrame, rows: pd.DataFrame) -> dict[str, 
     touches = EventLog(known_item[~is_click], time[~is_click], stride).count_before(item, now)
     # Smoothed by one click in 25 showings, the rate of the data.
     rate = (clicks + 1.0) / (shown + 25.0)
+    # Clicks against those that its places would give any item: about one in six at the top.
+    usual = 0.16 / (1.0 + rows["position"].to_numpy()) ** 0.7
+    expected = EventLog(item, now, stride).total_before(usual, item, now)
     pair = known["user"].to_numpy() * len(items) + known_item
     query = rows["user"].to_numpy() * len(items) + item
     before = EventLog(pair, time, stride).count_before(query, rows["start"].to_numpy())
@@ -376,6 +457,7 @@ def popularity_features(actions: pd.DataFrame, rows: pd.DataFrame) -> dict[str, 
         "item_shown": _log_scale(shown, 4.0),
         "item_clicks": _log_scale(clicks, 2.0),
         "item_touches": _log_scale(touches, 4.0),
+        "item_click_lift": np.clip(np.log((clicks + 1.0) / (expected + 1.0)), -4, 4),
         "item_click_rate": np.clip(np.log(rate * 25.0), -4, 4),
         "touched_in_earlier_session": _log_scale(before, 2.0),
     }
