@@ -126,6 +126,34 @@ def test_anchor_features_by_hand(built):
     assert second["is_last_clicked"].tolist() == [0, 0, 1, 0]
 
 
+def test_attention_by_hand(built):
+    first, second = one_list(built, "a", 3), one_list(built, "a", 6)
+    one = math.log(2) / 2
+    assert first["touch_share"].tolist() == [0, 1, 0]
+    assert first["seconds_spent"].tolist() == pytest.approx([0, math.log(6) / 6, 0])
+    assert first["touched_above"].tolist() == pytest.approx([0, 0, one])
+    assert first["touched_below"].tolist() == pytest.approx([one, 0, 0])
+    assert first["above_is_touched"].tolist() == [0, 0, 1]
+    assert first["below_is_touched"].tolist() == [1, 0, 0]
+    assert first["price_to_others_touched"].tolist() == pytest.approx(np.log([2, 1, 4]))
+    # Item 20 twice, 5 seconds; item 10 once, 35 seconds until the next action.
+    assert second["touch_share"].tolist() == pytest.approx([2 / 3, 0, 1 / 3, 0])
+    assert second["seconds_share"].tolist() == pytest.approx([5 / 40, 0, 35 / 40, 0])
+    usual = math.sqrt(50 * 100)
+    ratios = [50 / 100, 200 / usual, 100 / 50, 80 / usual]
+    assert second["price_to_others_touched"].tolist() == pytest.approx(np.log(ratios))
+
+
+def test_previous_list_by_hand(built):
+    first, second = one_list(built, "a", 3), one_list(built, "a", 6)
+    assert first["has_earlier_list"].tolist() == first["moved_since"].tolist() == [0, 0, 0]
+    assert second["has_earlier_list"].tolist() == [1, 1, 1, 1]
+    assert second["moved_since"].tolist() == [24, 24, 27, 0]
+    assert second["list_overlap"].tolist() == [0.75] * 4
+    assert second["was_above_clicked"].tolist() == [0, 0, 0, 0]
+    assert second["was_below_clicked"].tolist() == [1, 0.5, 0, 0]
+
+
 def test_history_by_hand(built):
     names = ["history__offset", "history__action", "history__age"]
     first, second = one_list(built, "a", 3), one_list(built, "a", 6)
