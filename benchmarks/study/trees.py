@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.study.datasets import Dataset, Rows, read_rows
 from benchmarks.study.networks import measure, truth_of
-from trainer.data.features import used_features
+from trainer.data.feature_config import used_features
 
 NUM_TREES = 150
 PARAMETERS: dict[str, Any] = {
