@@ -39,8 +39,8 @@ def commands(page: Path) -> list[tuple[str, str]]:
 
 def flags_of(script: Path) -> set[str]:
     """The flags that a program of ours takes: those its sources name."""
-    job = script.parent.name == "preprocessing"
-    files = script.parent.glob("*.py") if job else [script]
+    is_package = script.name == "__main__.py" or script.parent.name == "preprocessing"
+    files = script.parent.glob("*.py") if is_package else [script]
     return {flag for file in files for flag in re.findall(r'"(--[\w-]+)"', file.read_text())}
 
 
@@ -50,7 +50,9 @@ def faults(arguments: str) -> list[str]:
     script = re.search(r"(?:-m (benchmarks\.\w+)|(?<!\S)(?:\./)?([a-z]\w*/[\w/]+\.py))", arguments)
     if script is None:
         return []
-    path = ROOT / (script[1].replace(".", "/") + ".py" if script[1] else script[2])
+    path = ROOT / (script[2] or script[1].replace(".", "/") + ".py")
+    if script[1] and not path.is_file():
+        path = path.with_suffix("") / "__main__.py"
     if not path.is_file():
         return [f"there is no {path.relative_to(ROOT)}"]
     given = set(re.findall(r"(?<!\S)--[a-zA-Z][\w-]*", arguments[script.end() :]))
