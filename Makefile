@@ -50,8 +50,8 @@ lint: setup docker-lint docs ## ruff (rules and format), pyright, and what the t
 	@$(IN_VENV) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright
 	@$(IN_VENV) pre-commit validate-config
 
-docker-lint: setup ## hadolint on the Dockerfile, the Compose schema on the compose files
-	@$(IN_VENV) hadolint --config docker/hadolint.yaml docker/Dockerfile
+docker-lint: setup ## hadolint on the Dockerfiles, the Compose schema on the compose files
+	@$(IN_VENV) hadolint --config docker/hadolint.yaml docker/Dockerfile docker/spark.Dockerfile
 	@$(IN_VENV) check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
 
 docs: setup ## build the documentation into site/; a warning is an error
