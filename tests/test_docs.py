@@ -155,7 +155,7 @@ def site(tmp_path_factory) -> Path:
 def test_every_page_is_in_the_navigation(site):
     text = re.sub(r"!!python\S*", "", (ROOT / "mkdocs.yml").read_text())
     named = set(re.findall(r"[\w/]+\.md", str(yaml.safe_load(text)["nav"])))
-    assert {page.name for page in DOCS} <= named
+    assert named == {page.name for page in DOCS}
     assert {page.stem for page in DOCS} <= {page.stem for page in site.glob("*.html")}
 
 
