@@ -1,6 +1,9 @@
 """Features that do not change in a session: found, and computed once a session to the same end."""
 
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,13 +11,18 @@ import torch
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
+from tests.datasets import click_table, write_dataset
+from tests.training_here import all_tensors, one_rank, trainer_here
 from trainer.data.session_features import session_features
 from trainer.models.session_linear import (
     SessionLinear,
     Sessions,
     SplitFeatures,
+    asked_once_a_session,
     side_by_side,
 )
+
+assert one_rank  # a fixture that is imported to be used by name
 
 OFFSETS = [[0, 1], [0, 4], [0, 3, 5, 6], [0, 1, 2, 3, 4]]
 NAMES = ("user", "item", "age", "place")
@@ -65,33 +73,74 @@ def test_outputs_and_gradients_are_those_of_a_plain_layer(offsets: list[int]) ->
 
 
 def test_features_stay_in_one_piece_where_a_split_saves_nothing() -> None:
-    parts, offsets = columns([0, 3, 5, 6]), [0, 3, 5, 6]
-    everywhere = sessions_of(offsets)._replace(features=frozenset(NAMES))
-    nowhere = sessions_of(offsets)._replace(features=frozenset())
-    for sessions in (None, everywhere, nowhere):
-        assert torch.equal(side_by_side(parts, NAMES, sessions), torch.cat(parts, dim=1))  # pyright: ignore[reportArgumentType]  # a tensor
+    parts, sessions = columns([0, 3, 5, 6]), sessions_of([0, 3, 5, 6])
+    for none in (None, sessions._replace(features=frozenset())):
+        assert torch.equal(side_by_side(parts, NAMES, none), torch.cat(parts, dim=1))  # pyright: ignore[reportArgumentType]  # a tensor
 
 
-def test_the_features_of_sessions_are_found() -> None:
+def test_all_features_may_be_those_of_sessions() -> None:
+    layer = SessionLinear(6, 5).double()
+    parts = [
+        each for each, name in zip(columns(OFFSETS[2]), NAMES, strict=True) if name in OF_SESSION
+    ]
+    features = side_by_side(parts, sorted(OF_SESSION, reverse=True), sessions_of(OFFSETS[2]))
+    torch.testing.assert_close(layer(features), layer(torch.cat(parts, dim=1)))
+
+
+def drawn(rng: np.random.Generator) -> tuple[list[list[list[int]]], np.ndarray]:
+    """Ids of 6 features by row, the last two with any number a row; and session offsets."""
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 4, rng.integers(1, 5)))])
+    sizes = [[1] * offsets[-1]] * 4 + [rng.integers(0, 3, offsets[-1]).tolist() for _ in range(2)]
+    return [[rng.integers(0, 2, n).tolist() for n in of_rows] for of_rows in sizes], offsets
+
+
+def keyed(features: list[list[list[int]]]) -> KeyedJaggedTensor:
+    rows = [row for feature in features for row in feature]
+    return KeyedJaggedTensor.from_lengths_sync(
+        [f"f{number}" for number in range(len(features))],
+        torch.tensor([value for row in rows for value in row], dtype=torch.int64),
+        torch.tensor([len(row) for row in rows], dtype=torch.int32),
+    )
+
+
+def test_the_features_of_sessions_are_found_and_asked_once() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        lengths = rng.integers(1, 4, rng.integers(1, 5))
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        ids = rng.integers(0, 2, (6, offsets[-1]))
-        names = [f"f{number}" for number in range(len(ids))]
+        features, offsets = drawn(rng)
         same = {
-            name
-            for name, row in zip(names, ids, strict=True)
-            if all(len(set(row[a:b])) == 1 for a, b in pairwise(offsets))
+            f"f{number}"
+            for number, rows in enumerate(features)
+            if all(len(row) == 1 for row in rows)
+            and all(rows[a:b] == [rows[a]] * (b - a) for a, b in pairwise(offsets))
         }
-        keyed = KeyedJaggedTensor.from_lengths_sync(
-            names, torch.from_numpy(ids.reshape(-1)), torch.ones(ids.size, dtype=torch.int32)
+        ids = keyed(features)
+        assert session_features(ids, offsets) == same
+
+        batch = SimpleNamespace(
+            ids=ids, session_features=same, session_offsets=torch.from_numpy(offsets)
         )
-        assert session_features(keyed, offsets) == same
+        asked = asked_once_a_session(batch)  # pyright: ignore[reportArgumentType]  # has what it reads
+        for number, rows in enumerate(features):
+            is_same = f"f{number}" in same
+            left = [row if not is_same or i in offsets else [] for i, row in enumerate(rows)]
+            of_key = asked[f"f{number}"]
+            assert [each.tolist() for each in of_key.to_dense()] == left
 
 
-def test_multi_value_ids_are_left_alone() -> None:
-    keyed = KeyedJaggedTensor.from_lengths_sync(
-        ["tags"], torch.tensor([1, 1, 1]), torch.tensor([2, 1], dtype=torch.int32)
-    )
-    assert session_features(keyed, np.array([0, 2])) == frozenset()
+@pytest.mark.usefixtures("one_rank")
+def test_training_is_the_same_as_without(tmp_path: Path) -> None:
+    """Users do not change in a session of this data; `tags` have any number of ids."""
+    write_dataset(tmp_path / "train", click_table(40))
+    tensors = {}
+    for name in ("split", "plain"):
+        trainer = trainer_here(tmp_path, name, train_config__num_steps=6)
+        assert "user_id" in next(trainer.loader.batches(0)).session_features
+        model: Any = trainer.model.module.model
+        assert model.splits_sessions and model.tables.asks_once_a_session
+        if name == "plain":
+            model.splits_sessions = model.tables.asks_once_a_session = False
+        trainer.train()
+        tensors[name] = all_tensors(trainer)
+    assert tensors["split"].keys() == tensors["plain"].keys()
+    for name, value in tensors["plain"].items():
+        torch.testing.assert_close(tensors["split"][name], value, rtol=1e-4, atol=1e-5, msg=name)

@@ -46,6 +46,7 @@ from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features
 from trainer.data.features import Hashed, IdFeature
 from trainer.data.loader import SessionLoader
+from trainer.data.memory import keep_freed_activations
 from trainer.data.plan import Place
 from trainer.data.reader import SessionDataset
 from trainer.evaluate import Evaluation, evaluate_dataset, evaluates_averages
@@ -117,6 +118,7 @@ class Trainer:
 
         # Model and optimizers, from a checkpoint where there is one.
         allow_tf32(train)
+        keep_freed_activations()
         self.model, self.optimizer = build_parallel(config, self.tasks, device)
         self._load(checkpoint)
         self.loader = self._loader()

@@ -13,10 +13,15 @@ def session_features(ids: KeyedJaggedTensor, session_offsets: Int64Array) -> fro
         ids: B rows, on the CPU.
         session_offsets: [S + 1], from 0 to B.
     """
-    num_rows, lengths = ids.stride(), ids.lengths().numpy()
-    if (lengths != 1).any():  # multi-value or missing ids: rows would have to be found first
-        return frozenset()
-    values = ids.values().numpy().reshape(len(ids.keys()), num_rows)  # [K, B]
-    changes = values[:, 1:] != values[:, :-1]
-    changes[:, session_offsets[1:-1] - 1] = False  # from one session to the next
-    return frozenset(np.asarray(ids.keys())[~changes.any(axis=1)].tolist())
+    keys, num_rows = ids.keys(), ids.stride()
+    lengths = ids.lengths().numpy().reshape(len(keys), num_rows)
+    ends = np.cumsum(lengths.sum(axis=1))
+    within = np.ones(max(num_rows - 1, 0), dtype=bool)  # whether a row and its next are of one
+    within[session_offsets[1:-1] - 1] = False
+    found = []
+    for key, of_rows, end in zip(keys, lengths, ends.tolist(), strict=True):
+        if (of_rows == 1).all():
+            values = ids.values()[end - num_rows : end].numpy()  # [B]
+            if not ((values[1:] != values[:-1]) & within).any():
+                found.append(key)
+    return frozenset(found)

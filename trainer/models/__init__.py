@@ -83,6 +83,7 @@ class ClickModel(nn.Module):
         self.tables, self.groups, self.net = tables, groups, net
         self.label_inputs: tuple[str, ...] = getattr(net, "label_inputs", ())
         self.splits_sessions = splits_sessions and getattr(net, "splits_sessions", False)
+        tables.asks_once_a_session = self.splits_sessions
 
     def dense_parameters(self) -> Iterator[nn.Parameter]:
         """Those that lie whole on every rank."""

@@ -43,6 +43,7 @@ from trainer.data.features import (
 )
 from trainer.models.id_map import managed_collection
 from trainer.models.sequence import JaggedSequence
+from trainer.models.session_linear import asked_once_a_session
 
 TableConfig = EmbeddingBagConfig | EmbeddingConfig
 
@@ -108,12 +109,17 @@ class EmbeddingTables(nn.Module):
         features: all that a batch holds, in its order.
         lookups: what feature groups read of them.
         device: of the tables; from "meta" sharding gives each rank the memory of its part.
+
+    Attributes:
+        asks_once_a_session: whether pooled features that are the same in all rows of a session are
+            looked up in its first row alone, and are 0 in the others.
     """
 
     def __init__(
         self, features: list[Feature], lookups: Iterable[Lookup], device: str | torch.device
     ) -> None:
         super().__init__()
+        self.asks_once_a_session = False
         self.dense = raw_features(features, "dense")
         self.lookups = list({lookup.key: lookup for lookup in lookups}.values())
         device = torch.device(device)
@@ -163,7 +169,8 @@ class EmbeddingTables(nn.Module):
         for feature, column in zip(self.dense, columns, strict=True):
             found.rows[Lookup.of(feature).key] = column
         if self.pooled is not None:
-            self._add_rows(found, "ids", self.pooled(batch.ids))
+            ids = asked_once_a_session(batch) if self.asks_once_a_session else batch.ids
+            self._add_rows(found, "ids", self.pooled(ids))
         if self.weighted is not None:
             self._add_rows(found, "weighted_ids", self.weighted(batch.weighted_ids))
         for width, collection in self.sequences.items():

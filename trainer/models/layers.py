@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainer.collectives import all_reduce_with_grad
 from trainer.config import ConfigError
+from trainer.models.linear import Linear
 from trainer.models.session_linear import SessionLinear
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
@@ -26,13 +27,15 @@ def mlp(in_width: int, config: pb.MLP) -> tuple[nn.Module, int]:
         raise ConfigError("mlp: only one of use_bn and use_ln can be true, but both are")
     layers: list[nn.Module] = []
     for width, ratio in zip(units, ratios, strict=True):
-        linear = nn.Linear if layers else SessionLinear
+        linear = Linear if layers else SessionLinear
         layers.append(linear(in_width, width, bias=config.bias and not config.use_bn))
         if config.use_bn:
             layers.append(GlobalBatchNorm(width))
         if config.use_ln:
             layers.append(nn.LayerNorm(width))
-        if config.activation:
+        if config.activation == "nn.ReLU":
+            layers.append(nn.ReLU(inplace=True))  # what is before it does without its output
+        elif config.activation:
             layers.append(activation(config.activation, width))
         if ratio:
             layers.append(nn.Dropout(ratio))

@@ -4,8 +4,8 @@ Features of the user do not change within a session, and all rows of a session a
 
     features @ W  =  row columns @ W_rows  +  (session columns @ W_sessions)[session of the row]
 
-where the last product has a row per session, not per row. Its gradient is a sum over the session,
-and reaches a table by the session's first row alone: the table moves by the same sum as before.
+where the last product has a row per session, not per row. Tables are asked for these features in a
+session's first row alone, and get the sum of the session's gradients there: they move as before.
 (RecD, Zhao et al., arXiv 2211.05239, removes the same duplicates from lookups.)
 
 B rows, S sessions, R and C columns of features, O width of the layer's output.
@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
 
 from trainer.data.batch import SessionBatch
+from trainer.models.linear import Linear, linear
 
 
 class Sessions(NamedTuple):
@@ -29,12 +30,30 @@ class Sessions(NamedTuple):
     of_row: Tensor  # [B], numbers from 0
 
     @classmethod
-    def of(cls, batch: SessionBatch) -> "Sessions":
-        """Of a batch; nothing is read on the host."""
+    def of(cls, batch: SessionBatch) -> "Sessions | None":
+        """Of a batch; None if all its features change. Nothing is read on the host."""
+        if not batch.session_features:
+            return None
         starts, lengths = batch.session_offsets[:-1], batch.session_offsets.diff()
         number = torch.arange(len(starts), device=starts.device)
         of_row = torch.repeat_interleave(number, lengths, output_size=batch.num_rows)
         return cls(batch.session_features, starts, of_row)
+
+
+def asked_once_a_session(batch: SessionBatch) -> KeyedJaggedTensor:
+    """The batch's `ids`; those of its `session_features` in each session's first row alone."""
+    ids, same = batch.ids, batch.session_features
+    if not same:
+        return ids
+    first_rows = batch.session_offsets[:-1]
+    lengths = ids.lengths().view(len(ids.keys()), -1)  # [K, B]
+    lengths_once = torch.zeros_like(lengths[0]).index_fill_(0, first_rows, 1)
+    values_left, lengths_left = [], []
+    values_per_key = ids.values().split(ids.length_per_key())
+    for key, values, of_rows in zip(ids.keys(), values_per_key, lengths, strict=True):
+        values_left.append(values.index_select(0, first_rows) if key in same else values)
+        lengths_left.append(lengths_once if key in same else of_rows)
+    return KeyedJaggedTensor(ids.keys(), torch.cat(values_left), lengths=torch.cat(lengths_left))
 
 
 class SplitFeatures(NamedTuple):
@@ -55,10 +74,11 @@ def side_by_side(
 ) -> Tensor | SplitFeatures:
     """Features [B, D] each as [B, sum D], or in two parts where some do not change in a session."""
     is_same = [sessions is not None and name in sessions.features for name in names]
-    if sessions is None or not any(is_same) or all(is_same):
+    if sessions is None or not any(is_same):
         return torch.cat(list(parts), dim=1)
     of_session = [part for part, same in zip(parts, is_same, strict=True) if same]
     of_row = [part for part, same in zip(parts, is_same, strict=True) if not same]
+    of_row = of_row or [parts[0][:, :0]]  # maybe no feature changes
     return SplitFeatures(
         per_row=torch.cat(of_row, dim=1),
         per_session=torch.cat(of_session, dim=1).index_select(0, sessions.first_row),
@@ -67,7 +87,7 @@ def side_by_side(
     )
 
 
-class SessionLinear(nn.Linear):
+class SessionLinear(Linear):
     """nn.Linear, with the same parameters, that also takes SplitFeatures."""
 
     def forward(self, features: Tensor | SplitFeatures) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider
@@ -76,8 +96,9 @@ class SessionLinear(nn.Linear):
             return super().forward(features)
         columns = self.weight.split([width for width, _ in features.order], dim=1)
         same = [is_same for _, is_same in features.order]
-        of_row = torch.cat([c for c, is_same in zip(columns, same, strict=True) if not is_same], 1)
-        of_session = torch.cat([c for c, is_same in zip(columns, same, strict=True) if is_same], 1)
-        rows = F.linear(features.per_row, of_row, self.bias)  # [B, O]
-        once = F.linear(features.per_session, of_session)  # [S, O]
-        return rows + once.index_select(0, features.session_of_row)
+        of_row = [each for each, once in zip(columns, same, strict=True) if not once]
+        of_session = [each for each, once in zip(columns, same, strict=True) if once]
+        of_row = of_row or [self.weight[:, :0]]
+        rows = linear(features.per_row, torch.cat(of_row, dim=1))  # [B, O]
+        once = linear(features.per_session, torch.cat(of_session, dim=1), self.bias)  # [S, O]
+        return rows.add_(once.index_select(0, features.session_of_row))
