@@ -1,13 +1,15 @@
 """Samples per second of the trainer: DBMTL with JRC on Taobao's columns, on 1 and 2 ranks.
 
     python -m benchmarks.bench_train --output_path benchmarks/results/train-cpu.json
+    python -m benchmarks.bench_train --torcheasyrec PATH_OF_A_CHECKOUT
     python -m benchmarks.bench_train --device cuda --ranks 1 --batch_size 8192
 
-The trainer runs as it is (data, loop, step) under torchrun, one thread a rank. The first windows of
-steps are warm-up; figures are percentiles over the rest. Gate: in each run the loss must fall, and
-afterwards AUC on users it never saw must be above that of guessing. A variant is an edit of the
-config. With `--torcheasyrec PATH` a checkout's own training step is measured in the same run
-(benchmarks/torcheasyrec_step.py; it spends no time on reading, our figures do).
+The trainer runs as it is (data, loop, step), one thread a rank. With `--torcheasyrec` a checkout's
+own training step is a further case (benchmarks/torcheasyrec_step.py; it spends no time on reading,
+our figures do). All cases of a number of ranks take turns: each runs a window of steps while the
+others rest, then the next (benchmarks/turns.py). The first windows are warm-up; figures are
+percentiles over the rest, ratios those of windows of the same round. Gates: the loss must fall, and
+AUC on users never seen must be above MIN_AUC, and not below that of the case compared with.
 
     samples_per_second   of all ranks together, over a window of steps
     data_wait_share      of the time: waiting for the next batch (rank 0)
@@ -19,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +28,7 @@ from collections.abc import Generator, Iterable
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,34 +36,57 @@ import torch
 from benchmarks.machine import cpu_name
 from benchmarks.taobao_data import dbmtl_jrc_config, write_taobao_data
 from benchmarks.torcheasyrec_step import compile_messages
-from launch.process import start_process_group
+from benchmarks.turns import Case, tell, wait_for_turn
+from launch.process import exit_now, start_process_group
 from trainer.config import edit_config, parse_config
 from trainer.data.batch import SessionBatch
+from trainer.models.linear import openblas_is_faster
 from trainer.trainer import Trainer
 
-ROOT = Path(__file__).resolve().parent.parent
 EVAL_ROWS, FIRST_EVAL_USER = 300_000, 500_000
-MIN_AUC = 0.52
+MIN_AUC = 0.6
+AUC_NOISE = 0.01  # about two standard errors with that many rows
+SLOW = ("bfloat16", "torcheasyrec_own_loss")  # cases on a CPU of which a window has fewer steps
+SLOW_STEPS = 1
 PROFILED_STEPS = 10
-# Edits of the config, by the name of the variant.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "float32": {},
-    "float32_compiled": {"train_config.compile_dense": True},
-    "bfloat16": {"train_config.mixed_precision": "BF16"},
+
+
+class Variant(NamedTuple):
+    """Edits of the config; whether what is the same in a session is computed once."""
+
+    edits: dict[str, Any]
+    splits_sessions: bool = True
+
+
+VARIANTS = {
+    "float32": Variant({}),
+    "float32_unsplit": Variant({}, splits_sessions=False),
+    "float32_compiled": Variant({"train_config.compile_dense": True}),
+    "bfloat16": Variant({"train_config.mixed_precision": "BF16"}),
 }
+TORCHEASYREC = {"torcheasyrec_our_loss": "ours", "torcheasyrec_own_loss": "own"}
+# Pairs of cases that are compared.
+COMPARED = [
+    ("float32", "torcheasyrec_our_loss"),
+    ("float32", "torcheasyrec_own_loss"),
+    ("float32", "float32_unsplit"),
+    ("bfloat16", "float32"),
+    ("float32_compiled", "float32"),
+]
 
 
 class TimedTrainer(Trainer):
-    """A trainer that notes each window of steps: its time, rows, waiting and CPU seconds."""
+    """A trainer that takes its turns, and tells of each window of steps."""
 
     def time_windows(self, steps: int) -> None:
-        """Note windows of as many steps from now on."""
-        self.window_steps, self.windows = steps, []
+        """Run windows of as many steps from now on."""
+        self.window_steps = steps
         read = self.loader.batches
         self.loader.batches = lambda *place: self._timed(read(*place))  # pyright: ignore[reportAttributeAccessIssue]  # this object's alone
 
     def _timed(self, batches: Iterable[SessionBatch]) -> Generator[SessionBatch, None, None]:
-        rows, waited, number = 0, 0.0, 0
+        wait_for_turn()
+        rows, waited = 0, 0.0
         since, since_cpu = time.perf_counter(), time.process_time()
         before = since
         for number, batch in enumerate(batches, start=1):
@@ -72,47 +96,52 @@ class TimedTrainer(Trainer):
             if number % self.window_steps == 0:
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
-                now, cpu = time.perf_counter(), time.process_time()
-                self.windows.append(
+                seconds, cpu = time.perf_counter() - since, time.process_time() - since_cpu
+                tell(
                     {
-                        "samples_per_second": rows / (now - since),
-                        "data_wait_share": waited / (now - since),
-                        "cpu_per_second": (cpu - since_cpu) / (now - since),
+                        "samples_per_second": rows / seconds,
+                        "data_wait_share": waited / seconds,
+                        "cpu_per_second": cpu / seconds,
                     }
                 )
-                rows, waited, since, since_cpu = 0, 0.0, now, cpu
+                wait_for_turn()
+                rows, waited = 0, 0.0
+                since, since_cpu = time.perf_counter(), time.process_time()
             before = time.perf_counter()
 
 
 def train(options: argparse.Namespace) -> None:
-    """One rank of a run; rank 0 prints what was measured as the last line."""
+    """One rank of a case: windows in its turns, then a last step and the AUC."""
     device, watch = start_process_group()
+    variant = VARIANTS[options.worker]
     config = parse_config(dbmtl_jrc_config())
     edit_config(
         config,
         {
             "train_input_path": str(options.data_path / "train"),
             "eval_input_path": str(options.data_path / "eval"),
-            "model_dir": str(options.data_path / "model"),
+            "model_dir": str(options.data_path / f"model-{options.worker}"),
             "data_config.batch_size": options.batch_size,
             "train_config.num_steps": options.windows * options.window_steps + 1,
             "train_config.log_step_count_steps": options.window_steps,
-            **json.loads(options.edits),
+            **variant.edits,
         },
     )
     trainer = TimedTrainer(config, device)
+    if not variant.splits_sessions:
+        model: Any = trainer.model.module.model
+        model.splits_sessions = model.tables.asks_once_a_session = False
     trainer.time_windows(options.window_steps)
+    tell("ready")
     trainer.train()
     evaluation = trainer.evaluate()
     assert evaluation is not None
     busy = gpu_busy_share(trainer) if device.type == "cuda" else None
     watch.stop()
-    if trainer.rank == 0:
-        losses = [sum(entry.losses.values()) for entry in trainer.recorder.history]
-        auc = {task: metrics["auc"] for task, metrics in evaluation.metrics.items()}
-        print(json.dumps({"windows": trainer.windows, "losses": losses, "auc": auc, "busy": busy}))
-    sys.stdout.flush()
-    os._exit(0)  # as launch/train.py does, and for its reason
+    losses = [sum(entry.losses.values()) for entry in trainer.recorder.history]
+    auc = {task: metrics["auc"] for task, metrics in evaluation.metrics.items()}
+    tell({"losses": losses, "auc": auc, "gpu_busy_share": busy})
+    exit_now(0)
 
 
 def gpu_busy_share(trainer: Trainer) -> float:
@@ -147,99 +176,124 @@ def covered(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-# ------------------------------------------------------------------ runs and results
+# ------------------------------------------------------------------ cases and results
 
 
-def torchrun(device: str, ranks: int, module: str, *arguments: str) -> Any:
-    """Run a module of ours in some processes; returns its last line, which is JSON."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={ranks}", "--no_python", sys.executable, "-m", module]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"{module} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+def start(options: argparse.Namespace, name: str, ranks: int, steps: int) -> Case:
+    """The processes of a case, with windows of that many steps."""
+    arguments = [
+        *("--data_path", str(options.data_path), "--batch_size", str(options.batch_size)),
+        *("--window_steps", str(steps), "--windows", str(options.warmup_windows + options.windows)),
+    ]
+    module = "benchmarks.bench_train"
+    if name in TORCHEASYREC:
+        module = "benchmarks.torcheasyrec_step"
+        arguments += ["--checkout", str(options.torcheasyrec), "--loss", TORCHEASYREC[name]]
+    else:
+        arguments += ["--worker", name]
+    return Case(module, arguments, ranks, options.device, options.data_path / f"{name}.log")
 
 
-def percentiles(speeds: list[float]) -> dict[str, int]:
-    """Of samples per second."""
-    return {
-        f"samples_per_second_p{p}": round(float(np.percentile(speeds, p))) for p in (20, 50, 80)
-    }
-
-
-def run(options: argparse.Namespace, ranks: int, edits: dict[str, Any]) -> dict[str, Any]:
-    """Train on some ranks in processes of their own; percentiles over windows after warm-up.
+def measure(options: argparse.Namespace, ranks: int) -> dict[str, Any]:
+    """All cases on as many ranks, in turns; what was measured, and the ratios of COMPARED.
 
     Raises:
-        RuntimeError: the run failed, its loss did not fall, or its AUC is that of guessing.
+        RuntimeError: a case failed, its loss did not fall, or its AUC is too low.
     """
-    found = torchrun(
-        options.device,
-        ranks,
-        "benchmarks.bench_train",
-        *("--worker", "--data_path", str(options.data_path)),
-        *("--edits", json.dumps(edits), "--batch_size", str(options.batch_size)),
-        *("--window_steps", str(options.window_steps)),
-        *("--windows", str(options.warmup_windows + options.windows)),
-    )
-    losses, auc = found["losses"], found["auc"]
-    if not losses[-1] < losses[0]:
-        raise RuntimeError(f"gate: the loss must fall, but went from {losses[0]} to {losses[-1]}")
-    if not min(auc.values()) > MIN_AUC:
-        raise RuntimeError(f"gate: AUC must be above {MIN_AUC}, but is {auc}")
-    windows = found["windows"][options.warmup_windows :]
+    names = [*options.variants, *(TORCHEASYREC if options.torcheasyrec else ())]
+    steps = {
+        name: SLOW_STEPS if options.device == "cpu" and name in SLOW else options.window_steps
+        for name in names
+    }
+    cases = {name: start(options, name, ranks, steps[name]) for name in names}
+    windows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    try:
+        for case in cases.values():
+            case.answer()
+        for _ in range(options.warmup_windows + options.windows):
+            for name, case in cases.items():
+                windows[name].append(case.turn())
+        ends = {name: case.turn() for name, case in cases.items()}
+    finally:
+        for case in cases.values():
+            case.kill()
+    windows = {name: each[options.warmup_windows :] for name, each in windows.items()}
+    found = {
+        name: summary(windows[name]) | {"steps": len(windows[name]) * steps[name]} | ends[name]
+        for name in names
+    }
+    compared = ratios(windows, found)
+    for name, each in (found | compared).items():
+        print(f"{ranks} ranks", name, json.dumps(each), flush=True)
+    for name, case in found.items():
+        check_case(name, case, steps[name] == options.window_steps)
+    check_auc(compared)
+    return {"cases": found, "ratios": compared}
+
+
+def summary(windows: list[dict[str, float]]) -> dict[str, Any]:
+    """Percentiles of the speed, medians of the rest."""
     speeds = [window["samples_per_second"] for window in windows]
+    others = [name for name in windows[0] if name != "samples_per_second"]
     return {
         **{
             f"samples_per_second_p{p}": round(float(np.percentile(speeds, p))) for p in (20, 50, 80)
         },
         **{
             name: round(float(np.median([window[name] for window in windows])), 4)
-            for name in ("data_wait_share", "cpu_per_second")
+            for name in others
         },
-        "gpu_busy_share": found["busy"],
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-        "auc": auc,
     }
 
 
-def compare(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Every variant on every number of ranks; scaling efficiency against the first number."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in options.variants:
-        runs = {}
-        for ranks in options.ranks:
-            runs[str(ranks)] = run(options, ranks, VARIANTS[name])
-            print(name, f"{ranks} ranks", json.dumps(runs[str(ranks)]), flush=True)
-        for (few, at_few), (many, at_many) in pairwise(runs.items()):
-            ratio = at_many["samples_per_second_p50"] / at_few["samples_per_second_p50"]
-            at_many["scaling_efficiency"] = round(ratio / (int(many) / int(few)), 3)
-        found[name] = runs
-    return found
+def check_case(name: str, case: dict[str, Any], is_trained: bool) -> None:
+    """The gates of one case; a slow one has not seen enough for an AUC."""
+    losses = case.pop("losses", None)
+    if losses:
+        case |= {"first_loss": losses[0], "last_loss": losses[-1]}
+        if not losses[-1] < losses[0]:
+            raise RuntimeError(f"gate: {name}: the loss must fall, but: {losses}")
+    if is_trained and not min(case["auc"].values()) > MIN_AUC:
+        raise RuntimeError(f"gate: {name}: AUC must be above {MIN_AUC}, but is {case['auc']}")
 
 
-def measure_torcheasyrec(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Its step with its own loss (few steps: each may take seconds) and with ours in its place."""
-    compile_messages(options.torcheasyrec)
-    found: dict[str, dict[str, Any]] = {}
-    for loss, steps in (("own", 5), ("ours", 60)):
-        found[f"{loss}_loss"] = {}
-        for ranks in options.ranks:
-            speeds = torchrun(
-                options.device,
-                ranks,
-                "benchmarks.torcheasyrec_step",
-                *("--checkout", str(options.torcheasyrec), "--data_path", str(options.data_path)),
-                *("--loss", loss, "--steps", str(steps), "--batch_size", str(options.batch_size)),
-            )
-            found[f"{loss}_loss"][str(ranks)] = percentiles(speeds)
-            print("torcheasyrec", loss, f"{ranks} ranks", percentiles(speeds), flush=True)
+def ratios(
+    windows: dict[str, list[dict[str, float]]], found: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Of the speeds of two cases in the same round; and the difference of their AUCs."""
+    compared = {}
+    for one, other in COMPARED:
+        if one not in found or other not in found:
+            continue
+        pairs = zip(windows[one], windows[other], strict=True)
+        each = [a["samples_per_second"] / b["samples_per_second"] for a, b in pairs]
+        entry: dict[str, Any] = {
+            f"p{p}": round(float(np.percentile(each, p)), 3) for p in (20, 50, 80)
+        }
+        if found[one]["steps"] == found[other]["steps"]:
+            entry["auc_difference"] = {
+                task: round(auc - found[other]["auc"][task], 4)
+                for task, auc in found[one]["auc"].items()
+            }
+        compared[f"{one} / {other}"] = entry
+    return compared
+
+
+def check_auc(compared: dict[str, dict[str, Any]]) -> None:
+    """The gate of two cases that trained as many steps."""
+    for pair, entry in compared.items():
+        if min(entry.get("auc_difference", {"none": 0.0}).values()) < -AUC_NOISE:
+            raise RuntimeError(f"gate: AUC of {pair}: the first is below the second: {entry}")
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """All cases on each number of ranks; scaling efficiency against the number before."""
+    found = {str(ranks): measure(options, ranks) for ranks in options.ranks}
+    for (few, at_few), (many, at_many) in pairwise(found.items()):
+        for name, case in at_many["cases"].items():
+            speed = case["samples_per_second_p50"]
+            ratio = speed / at_few["cases"][name]["samples_per_second_p50"]
+            case["scaling_efficiency"] = round(ratio * int(few) / int(many), 3)
     return found
 
 
@@ -251,15 +305,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output_path", type=Path, help="JSON with the results")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=["float32", "float32_unsplit", "bfloat16"],
+    )
     parser.add_argument("--batch_size", type=int, default=4096, help="rows of a rank's batch")
-    parser.add_argument("--window_steps", type=int, default=20)
+    parser.add_argument("--window_steps", type=int, default=12)
     parser.add_argument("--warmup_windows", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=8, help="measured, after the warm-up")
+    parser.add_argument("--windows", type=int, default=10, help="measured, after the warm-up")
     parser.add_argument("--data_path", type=Path, help="folder of the made data, kept if given")
     parser.add_argument("--torcheasyrec", type=Path, help="a checkout, to compare with")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--edits", default="{}", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=VARIANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -270,10 +328,13 @@ def main() -> None:
         train(options)
     with tempfile.TemporaryDirectory() as folder:
         options.data_path = (options.data_path or Path(folder)).resolve()
-        steps = (options.warmup_windows + options.windows) * options.window_steps
+        steps = (options.warmup_windows + options.windows) * options.window_steps + 1
         rows = int(1.1 * steps * options.batch_size * max(options.ranks))
         write_taobao_data(options.data_path / "train", rows)
         write_taobao_data(options.data_path / "eval", EVAL_ROWS, 1, FIRST_EVAL_USER)
+        if options.torcheasyrec:
+            options.torcheasyrec = options.torcheasyrec.resolve()
+            compile_messages(options.torcheasyrec)
         results = {
             # A folder by its name alone: where it lies is no part of the result.
             "command": " ".join(
@@ -284,13 +345,10 @@ def main() -> None:
             f"{torch.backends.cpu.get_cpu_capability()}",
             "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "openblas": openblas_is_faster(),
             "batch_size": options.batch_size,
-            "steps": options.windows * options.window_steps,
-            "variants": compare(options),
+            "ranks": compare(options),
         }
-        if options.torcheasyrec:
-            options.torcheasyrec = options.torcheasyrec.resolve()
-            results["torcheasyrec"] = measure_torcheasyrec(options)
     print(json.dumps(results, indent=2))
     if options.output_path:
         options.output_path.write_text(json.dumps(results, indent=2) + "\n")

@@ -3,7 +3,8 @@
 16 id columns with the table sizes of TorchEasyRec's taobao examples, labels `clk` and `buy`,
 sessions by user. Rows a user: geometric with a mean of 23, as in the public set (26.6 million rows
 of 1.14 million users). The ids of a user or an advertisement belong together, as they do there;
-what is clicked depends on their segments, so that AUC rises above 0.5 within some hundred steps.
+what is clicked depends on their segments, so that AUC rises well above 0.6 within a hundred steps
+(knowing all there is to know: click 0.82, purchase 0.89).
 """
 
 import json
@@ -76,8 +77,9 @@ def _rows(lengths: np.ndarray, first_user: int, random: np.random.Generator) -> 
     }
     segment, category = _effects(columns["cms_segid"], 1), _effects(columns["cate_id"], 2)
     price, age = _effects(columns["price"], 3), _effects(columns["age_level"], 4)
-    clicks = random.random(num_rows) < _sigmoid(-3.2 + segment + category + price * age)
-    buys = clicks & (random.random(num_rows) < _sigmoid(-1.0 + price + age))
+    log_odds = -3.6 + 1.5 * segment + category + 1.5 * price + price * age
+    clicks = random.random(num_rows) < _sigmoid(log_odds)
+    buys = clicks & (random.random(num_rows) < _sigmoid(-1.0 + price + 2.0 * age))
     columns |= {"clk": clicks.astype(np.int64), "buy": buys.astype(np.int64)}
     return pa.table({**columns, "time_stamp": np.arange(num_rows)})
 

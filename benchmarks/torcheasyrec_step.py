@@ -1,21 +1,17 @@
-"""TorchEasyRec's training step on the data of bench_train.py, which runs this under torchrun.
-
-    torchrun --standalone --nproc_per_node=1 -m benchmarks.torcheasyrec_step \\
-        --checkout PATH --data_path FOLDER --loss ours --steps 40 --batch_size 4096
+"""TorchEasyRec's training step, one rank of a case of bench_train.py (which says how it is run).
 
 Needs a checkout of TorchEasyRec, of which nothing is part of this repository. What of its needs
 does not install everywhere (its closed feature generator, its cloud readers) is stubbed: samples
 come encoded (FG_NONE), from our loader, read beforehand, so that reading costs it nothing. Model,
 planner, optimizers and pipeline are TorchEasyRec's, by the functions of its `train_and_evaluate`.
 With `--loss own` its own JRC counts (quadratic in the batch in release 1.3); `--loss ours`
-puts our JRC in its place, which leaves the comparison of all the rest.
+puts our JRC in its place, which leaves the comparison of all the rest. It trains on the batches on
+which our trainer trains, in their order.
 """
 
 import argparse
 import importlib.abc
 import importlib.machinery
-import json
-import os
 import subprocess
 import sys
 import time
@@ -30,9 +26,11 @@ import torch
 import torch.distributed as dist
 from google.protobuf import json_format
 from torch import Tensor, nn
+from torchmetrics.functional.classification import binary_auroc
 
 from benchmarks.taobao_data import dbmtl_jrc_config
-from launch.process import start_process_group
+from benchmarks.turns import tell, wait_for_turn
+from launch.process import exit_now, start_process_group
 from losses import JRCLoss
 from trainer.config import parse_config
 from trainer.data.batch import SessionBatch
@@ -48,7 +46,6 @@ OPTIONAL = [
     *("feature_store_py", "graphlearn", "odps", "pandas", "psutil", "pyfg", "safetensors"),
     "sklearn",
 ]
-NUM_BATCHES, WARMUP_STEPS = 30, 8
 MEMORY_BYTES = 16 << 30  # of a machine, for the planner
 
 
@@ -127,7 +124,9 @@ def linear_jrc(logits: Any, labels: Any, ids: Any, alpha: float, reduction: str)
     return JRCLoss(alpha, reduction)(logits, labels, session_ids=ids)
 
 
-def build_pipeline(main: Any, config: Any, device: torch.device, batch_size: int) -> Any:
+def build_pipeline(
+    main: Any, config: Any, device: torch.device, batch_size: int
+) -> tuple[Any, Any]:
     """Model, tables, optimizers and pipeline, step by step as its `train_and_evaluate`."""
     train, data = config.train_config, config.data_config
     features = main._create_features(list(config.feature_configs), data)
@@ -151,33 +150,52 @@ def build_pipeline(main: Any, config: Any, device: torch.device, batch_size: int
     keyed = main.KeyedOptimizerWrapper(parameters, lambda params: dense(params, **options))
     optimizer = main.TZRecOptimizer(main.CombinedOptimizer([model.fused_optimizer, keyed]))
     model.train()
-    return main.create_train_pipeline(model, optimizer)
+    return model, main.create_train_pipeline(model, optimizer)
 
 
-def read_batches(data_path: Path, batch_size: int) -> list[SessionBatch]:
+def read_batches(
+    path: Path, batch_size: int, most: int | None, shuffle: bool
+) -> list[SessionBatch]:
     """This rank's first batches, as bench_train.py's trainer reads them."""
     config = parse_config(dbmtl_jrc_config())
     spec = ColumnSpec(tuple(used_features(config)), tuple(parse_tasks(config)))
     loader = SessionLoader(
-        SessionDataset.open(str(data_path / "train")),
+        SessionDataset.open(str(path)),
         spec,
         batch_size=batch_size,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
-        shuffle=True,
+        shuffle=shuffle,
     )
-    return list(islice(loader.batches(), NUM_BATCHES))
+    return list(islice(loader.batches(), most))
 
 
-def endless(batches: list[SessionBatch]) -> Iterator[Any]:
-    """TorchEasyRec's batches, over and over."""
+def converted(batches: list[SessionBatch]) -> Iterator[Any]:
+    """TorchEasyRec's batches."""
     utils = import_module("tzrec.datasets.utils")
-    converted = [
-        utils.Batch(sparse_features={utils.BASE_DATA_GROUP: batch.ids}, labels=dict(batch.labels))
-        for batch in batches
-    ]
-    while True:
-        yield from converted
+    for batch in batches:
+        features = {utils.BASE_DATA_GROUP: batch.ids}
+        yield utils.Batch(sparse_features=features, labels=dict(batch.labels))
+
+
+def evaluate(main: Any, model: Any, batches: list[SessionBatch]) -> dict[str, float]:
+    """AUC per task over all ranks' batches, by TorchMetrics."""
+    model.eval()
+    pipeline, source = main.create_train_pipeline(model), converted(batches)
+    scores: dict[str, list[Tensor]] = {"ctr": [], "cvr": []}
+    with torch.no_grad():
+        for _ in batches:
+            _, predictions, _ = pipeline.progress(source)
+            for task, parts in scores.items():
+                parts.append(predictions[f"probs1_{task}"])
+    auc = {}
+    for task, label in (("ctr", "clk"), ("cvr", "buy")):
+        mine = torch.cat(scores[task]), torch.cat([batch.labels[label] for batch in batches])
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, mine)
+        all_scores, all_labels = (torch.cat(each) for each in zip(*parts, strict=True))
+        auc[task] = float(binary_auroc(all_scores, all_labels))
+    return auc
 
 
 def parse_args() -> argparse.Namespace:
@@ -188,7 +206,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--checkout", type=Path, required=True)
     parser.add_argument("--data_path", type=Path, required=True)
     parser.add_argument("--loss", choices=("own", "ours"), required=True)
-    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--windows", type=int, required=True)
+    parser.add_argument("--window_steps", type=int, required=True)
     parser.add_argument("--batch_size", type=int, required=True)
     return parser.parse_args()
 
@@ -201,27 +220,36 @@ def compile_messages(checkout: Path) -> None:
 
 
 def main() -> None:
-    """One rank; rank 0 prints the samples per second of all ranks, step by step, as JSON."""
+    """One rank: windows of steps in its turns, then a last step and the AUC."""
     options = parse_args()
     device, watch = start_process_group()
-    batches = read_batches(options.data_path, options.batch_size)
+    num_steps = options.windows * options.window_steps + 1  # as the trainer's
+    train_path, eval_path = options.data_path / "train", options.data_path / "eval"
+    batches = read_batches(train_path, options.batch_size, num_steps, shuffle=True)
+    eval_batches = read_batches(eval_path, options.batch_size, None, shuffle=False)
     easyrec = import_torcheasyrec(options.checkout)
     if options.loss == "ours":
         setattr(import_module("tzrec.models.rank_model"), "JRCLoss", LinearJRC)  # noqa: B010
     load = import_module("tzrec.utils.config_util").load_pipeline_config
     config = load(str(options.checkout / EXAMPLE))
-    pipeline = build_pipeline(easyrec, config, device, options.batch_size)
-    source, speeds = endless(batches), []
-    for step in range(WARMUP_STEPS + options.steps):
-        started = time.perf_counter()
+    model, pipeline = build_pipeline(easyrec, config, device, options.batch_size)
+    source, rows = converted(batches), iter(batches)
+    tell("ready")
+    for _ in range(options.windows):
+        wait_for_turn()
+        started, done = time.perf_counter(), 0
+        for _ in range(options.window_steps):
+            pipeline.progress(source)
+            done += next(rows).global_rows
+        tell({"samples_per_second": done / (time.perf_counter() - started)})
+    wait_for_turn()
+    auc = None  # its own loss takes minutes over the evaluation data
+    if options.loss == "ours":
         pipeline.progress(source)
-        rows = batches[step % len(batches)].global_rows
-        speeds.append(rows / (time.perf_counter() - started))
+        auc = evaluate(easyrec, model, eval_batches)
     watch.stop()
-    if dist.get_rank() == 0:
-        print(json.dumps(speeds[WARMUP_STEPS:]))
-    sys.stdout.flush()
-    os._exit(0)  # as launch/train.py does, and for its reason
+    tell({"auc": auc})
+    exit_now(0)
 
 
 if __name__ == "__main__":
