@@ -93,7 +93,8 @@ class ClickModel(nn.Module):
     def forward(self, batch: SessionBatch) -> ModelOutput:
         """Logits per task, and what they came from."""
         embedded = self.tables(batch)
-        sessions = Sessions.of(batch) if self.splits_sessions else None
+        splits = self.splits_sessions and self.training  # scores have an exported model's rounding
+        sessions = Sessions.of(batch) if splits else None
         inputs = self.groups(embedded, sessions)
         inputs |= {f"{name}.label": batch.labels[name] for name in self.label_inputs}
         logits, shared = self.net(inputs)

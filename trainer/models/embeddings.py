@@ -112,7 +112,7 @@ class EmbeddingTables(nn.Module):
 
     Attributes:
         asks_once_a_session: whether pooled features that are the same in all rows of a session are
-            looked up in its first row alone, and are 0 in the others.
+            looked up in its first row alone in training, and are 0 in the others.
     """
 
     def __init__(
@@ -169,7 +169,8 @@ class EmbeddingTables(nn.Module):
         for feature, column in zip(self.dense, columns, strict=True):
             found.rows[Lookup.of(feature).key] = column
         if self.pooled is not None:
-            ids = asked_once_a_session(batch) if self.asks_once_a_session else batch.ids
+            once = self.asks_once_a_session and self.training
+            ids = asked_once_a_session(batch) if once else batch.ids
             self._add_rows(found, "ids", self.pooled(ids))
         if self.weighted is not None:
             self._add_rows(found, "weighted_ids", self.weighted(batch.weighted_ids))

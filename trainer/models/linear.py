@@ -3,7 +3,7 @@
 PyTorch's builds for x86 multiply float32 by Intel's MKL, which is not tuned for AMD. There NumPy's
 OpenBLAS reaches 5 to 20 % more (benchmarks/bench_gemm.py). The choice hangs on the processor alone,
 never on a timing, so a run repeats bit by bit. Elsewhere, on other devices and types, under
-autocast and while a graph is traced it is nn.Linear.
+autocast and without gradients it is nn.Linear: an exported model scores as the trainer does.
 
 B rows, I and O width of the layer's input and output.
 """
@@ -40,6 +40,7 @@ def _by_openblas(features: Tensor) -> bool:
         and features.dtype == torch.float32
         and features.dim() == 2
         and not torch.is_autocast_enabled("cpu")
+        and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and openblas_is_faster()
     )
@@ -59,7 +60,7 @@ class _OpenBLASLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(features, weight)
-        output = _product(features, weight.t())
+        output = openblas_product(features, weight.t())
         return output if bias is None else output.add_(bias)
 
     @staticmethod
@@ -69,13 +70,13 @@ class _OpenBLASLinear(torch.autograd.Function):
         of_features, of_weight, of_bias = ctx.needs_input_grad
         (gradient,) = gradients  # [B, O]
         return (
-            _product(gradient, weight) if of_features else None,
-            _product(gradient.t(), features) if of_weight else None,
+            openblas_product(gradient, weight) if of_features else None,
+            openblas_product(gradient.t(), features) if of_weight else None,
             gradient.sum(0) if of_bias else None,
         )
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
+def openblas_product(left: Tensor, right: Tensor) -> Tensor:
     """left @ right, by NumPy; strides that BLAS does not know are copied away."""
     product = torch.empty(left.shape[0], right.shape[1])
     np.matmul(_known(left).numpy(), _known(right).numpy(), out=product.numpy())
