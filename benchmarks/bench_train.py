@@ -185,13 +185,15 @@ def start(options: argparse.Namespace, name: str, ranks: int, steps: int) -> Cas
         *("--data_path", str(options.data_path), "--batch_size", str(options.batch_size)),
         *("--window_steps", str(steps), "--windows", str(options.warmup_windows + options.windows)),
     ]
-    module = "benchmarks.bench_train"
+    module, settings = "benchmarks.bench_train", {}
     if name in TORCHEASYREC:
         module = "benchmarks.torcheasyrec_step"
+        settings = {"THP_MEM_ALLOC_ENABLE": "0"}  # as it is; our package would set it
         arguments += ["--checkout", str(options.torcheasyrec), "--loss", TORCHEASYREC[name]]
     else:
         arguments += ["--worker", name]
-    return Case(module, arguments, ranks, options.device, options.data_path / f"{name}.log")
+    log = options.data_path / f"{name}.log"
+    return Case(module, arguments, ranks, options.device, log, settings)
 
 
 def measure(options: argparse.Namespace, ranks: int) -> dict[str, Any]:

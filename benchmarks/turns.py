@@ -41,13 +41,21 @@ class Case:
 
     Args:
         log: where their standard error goes.
+        settings: further environment variables.
     """
 
     def __init__(
-        self, module: str, arguments: list[str], ranks: int, device: str, log: Path
+        self,
+        module: str,
+        arguments: list[str],
+        ranks: int,
+        device: str,
+        log: Path,
+        settings: dict[str, str],
     ) -> None:
         self.log = log
-        environment = os.environ | {
+        environment = os.environ | settings
+        environment |= {
             "OMP_NUM_THREADS": "1",
             "WORLD_SIZE": str(ranks),
             "LOCAL_WORLD_SIZE": str(ranks),
