@@ -76,12 +76,13 @@ def side_by_side(
     is_same = [sessions is not None and name in sessions.features for name in names]
     if sessions is None or not any(is_same):
         return torch.cat(list(parts), dim=1)
-    of_session = [part for part, same in zip(parts, is_same, strict=True) if same]
     of_row = [part for part, same in zip(parts, is_same, strict=True) if not same]
     of_row = of_row or [parts[0][:, :0]]  # maybe no feature changes
+    first, pairs = sessions.first_row, zip(parts, is_same, strict=True)
+    of_session = [part.index_select(0, first) for part, same in pairs if same]
     return SplitFeatures(
         per_row=torch.cat(of_row, dim=1),
-        per_session=torch.cat(of_session, dim=1).index_select(0, sessions.first_row),
+        per_session=torch.cat(of_session, dim=1),
         session_of_row=sessions.of_row,
         order=tuple((part.shape[1], same) for part, same in zip(parts, is_same, strict=True)),
     )
