@@ -1,9 +1,10 @@
 """nn.Linear, multiplied on a CPU by the faster of two libraries.
 
 PyTorch's builds for x86 multiply float32 by Intel's MKL, which is not tuned for AMD. There NumPy's
-OpenBLAS reaches 5 to 20 % more (benchmarks/bench_gemm.py). The choice hangs on the processor alone,
-never on a timing, so a run repeats bit by bit. Elsewhere, on other devices and types, under
-autocast and without gradients it is nn.Linear: an exported model scores as the trainer does.
+OpenBLAS is 5 to 15 % faster on wide layers (benchmarks/bench_gemm.py). The choice hangs on the
+processor alone, never on a timing, so a run repeats bit by bit. Elsewhere, on other devices and
+types, under autocast and without gradients it is nn.Linear: an exported model scores as the trainer
+does.
 
 B rows, I and O width of the layer's input and output.
 """
