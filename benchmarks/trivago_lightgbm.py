@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 from record_examples import ROOT, machine
 
+from trainer.config import load_config
+from trainer.data.feature_config import used_features
 from trainer.metrics import binary_metrics
 
-NOT_FEATURES = ["session_id", "timestamp", "step", "label"]  # nor lists of ids
+MORE_COLUMNS = ("item_id", "city_id")  # beside the features of jrc.config
 PARAMETERS = {
     "objective": "binary",
     "num_leaves": 31,
@@ -38,8 +40,9 @@ def main() -> int:
     """Fit, evaluate, record; returns the exit status."""
     raw = ROOT / "data" / "trivago" / "raw"
     train, evaluation = (pd.read_parquet(raw / split) for split in ("train", "eval"))
-    lists = train.select_dtypes("object").columns
-    features = [name for name in train.columns if name not in {*NOT_FEATURES, *lists}]
+    config = load_config(ROOT / "examples" / "trivago" / "jrc.config")
+    wanted = {feature.name for feature in used_features(config)}.union(MORE_COLUMNS)
+    features = [name for name in train.columns if name in wanted]
     started = time.monotonic()
     model = lgb.train(PARAMETERS, lgb.Dataset(train[features], train["label"]), NUM_TREES)
     seconds = time.monotonic() - started

@@ -22,13 +22,13 @@ import torch.distributed as dist
 
 from benchmarks.machine import cpu_name
 from benchmarks.study.datasets import DATASETS, Dataset, read_rows
-from benchmarks.study.losses import SINGLE_TASK, TWO_TASKS
+from benchmarks.study.losses import LIST_SOFTMAX, SINGLE_TASK, TWO_TASKS
 from benchmarks.study.networks import measure, run_network, truth_of
 from benchmarks.study.records import RESULTS, Record, append_record, read_records
 from benchmarks.study.tables import TRUTH, write_tables
 from benchmarks.study.trees import OBJECTIVES, run_trees
 
-ROWS = [*SINGLE_TASK, *TWO_TASKS, *OBJECTIVES, TRUTH]
+ROWS = [*SINGLE_TASK, *LIST_SOFTMAX, *TWO_TASKS, *OBJECTIVES, TRUTH]
 RESULTS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 Runs = dict[str, dict[str, float]]
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from benchmarks.study.losses import SINGLE_TASK, TWO_TASKS, Loss
+from benchmarks.study.losses import LIST_SOFTMAX, SINGLE_TASK, TWO_TASKS, Loss
 from preprocessing.dataset_format import read_manifest, read_session_index
 from trainer.config import load_config
 from trainer.protos.pipeline_pb2 import EasyRecConfig
@@ -62,6 +62,13 @@ DATASETS = {
         EXAMPLES / "trivago/bce.config",
         num_epochs=2,
         more_columns=("item_id", "city_id"),
+    ),
+    "trivago, best model": Dataset(
+        "trivago",
+        EXAMPLES / "trivago/choice.config",
+        num_epochs=4,
+        more_columns=("item_id", "city_id"),
+        losses=LIST_SOFTMAX,
     ),
     "movietweetings": Dataset(
         "movietweetings",

@@ -58,6 +58,15 @@ def beside_cross_entropy(name: str) -> str:
     return f"losses {{ binary_cross_entropy {{}} weight: 0.5 }} losses {{ {other} weight: 0.5 }}"
 
 
+# With these two numbers focal loss is -log p of the positives alone: where p is a softmax over a
+# list, the likelihood of the list's click.
+CHOICE = "losses { binary_focal_loss { gamma: 0.0 alpha: 1.0 } }"
+RANK_NET = "losses {{ rank_net_loss {{ session_name: 'session_id' }} weight: {weight} }}"
+LIST_SOFTMAX = {
+    "list softmax": Loss(1, CHOICE),
+    "list softmax + RankNet": Loss(1, CHOICE + RANK_NET.format(weight=0.1)),
+    "list softmax + RankNet, weight 0.3": Loss(1, CHOICE + RANK_NET.format(weight=0.3)),
+}
 WEIGHINGS: dict[str, dict[str, Any]] = {
     "weights 1 and 1": {"weights": (1.0, 1.0)},
     "weights 0.4 and 1.6": {"weights": (0.4, 1.6)},
