@@ -4,23 +4,21 @@ torchrun --nproc_per_node=2 launch/compare.py runs/bce runs/jrc --eval_input_pat
 """
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from launch.process import exit_now, run_on_ranks
-from trainer.checkpoints.restore import find_run, restore
+from trainer.checkpoints.restore import Run, find_run, restore
 from trainer.checks.config import check_config, check_data
 from trainer.compare import Difference, compare
 from trainer.config import ConfigError
 from trainer.data.reader import SessionDataset
 from trainer.evaluate import Scores, collect_scores, evaluates_averages
 from trainer.metrics.table import title
-from trainer.reporting.report import without_nan, write_file
+from trainer.reporting.report import write_comparison
 from trainer.tasks import parse_tasks
 
 
@@ -32,15 +30,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("models", nargs=2, help="checkpoints, or model folders (the newest)")
     parser.add_argument("--eval_input_path", required=True, help="session dataset")
     parser.add_argument("--replicates", type=int, default=400, help="of the bootstrap")
-    parser.add_argument("--result_filename", help="also write the numbers there, as JSON")
+    parser.add_argument(
+        "--result_filename",
+        default="compare.json",
+        help="where the JSON goes, in the second model's folder unless the path is absolute; the "
+        "page lies beside it, with .html behind the same name",
+    )
     return parser.parse_args(argv)
 
 
-def model_scores(path: str, data: str, device: torch.device) -> dict[str, Scores]:
+def model_scores(run: Run, dataset: SessionDataset, device: torch.device) -> dict[str, Scores]:
     """The scores of a model per binary task, for all rows of a dataset, in stored order."""
-    run = find_run(None, path)
     check_config(run.config)
-    dataset = SessionDataset.open(data)
     check_data(run.config, dataset)
     tasks = parse_tasks(run.config)
     model, averaged = restore(run, tasks, device, averages=evaluates_averages(run.config))
@@ -52,7 +53,9 @@ def compare_runs(args: argparse.Namespace, device: torch.device) -> None:
     """Score with all ranks; rank 0 compares, prints and writes."""
     if args.replicates < 2:
         raise ConfigError(f"replicates must be at least 2, but got: {args.replicates}")
-    a, b = (model_scores(path, args.eval_input_path, device) for path in args.models)
+    dataset = SessionDataset.open(args.eval_input_path)
+    runs = [find_run(None, path) for path in args.models]
+    a, b = (model_scores(run, dataset, device) for run in runs)
     labels = {name: scores.label_name for name, scores in a.items()}
     common = [name for name in b if labels.get(name) == b[name].label_name]
     if not common:
@@ -71,9 +74,10 @@ def compare_runs(args: argparse.Namespace, device: torch.device) -> None:
     print(f"a: {args.models[0]}\nb: {args.models[1]}\n")
     for task, differences in found.items():
         print(as_text(task, differences), flush=True)
-    if args.result_filename:
-        content = {t: {n: asdict(d) for n, d in of.items()} for t, of in found.items()}
-        write_file(Path(args.result_filename), json.dumps(without_nan(content), indent=2))
+    scores = {name: (a[name], b[name]) for name in common}
+    result = runs[1].model_dir / Path(args.result_filename)
+    page = write_comparison(result, runs, dataset, scores, found, args.replicates, device)
+    print(f"result: {result}\nreport: {page}", flush=True)
 
 
 def as_text(task: str, differences: dict[str, Difference]) -> str:

@@ -5,7 +5,6 @@
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -13,14 +12,17 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from launch.flags import add_run_flags, names
 from launch.process import exit_now, run_on_ranks
 from trainer.checkpoints.restore import find_run, restore
 from trainer.checks.config import check_config, check_data
-from trainer.config import ConfigError
+from trainer.config import ConfigError, task_towers
 from trainer.data.reader import SessionDataset
 from trainer.evaluate import evaluate_dataset, evaluates_averages
+from trainer.metrics.requests import parse_requests
 from trainer.metrics.table import as_text
-from trainer.reporting.report import without_nan, write_file
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.reporting.report import write_evaluation_report
 from trainer.tasks import parse_tasks
 
 
@@ -29,22 +31,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--pipeline_config_path", help="default: pipeline.config beside the checkpoint"
-    )
-    parser.add_argument(
-        "--checkpoint_path",
-        help="a checkpoint, or a model folder, of which the newest is taken; "
-        "default: the config's model_dir",
-    )
+    add_run_flags(parser, '{"data_config.eval_batch_size": 8192}')
     parser.add_argument("--eval_input_path", help="session dataset; default: the config's")
     parser.add_argument(
         "--eval_result_filename",
         default="eval_result.json",
-        help="where the JSON goes, in the model folder unless the path is absolute",
+        help="where the JSON goes, in the model folder unless the path is absolute; "
+        "report.html lies beside it",
     )
     parser.add_argument(
-        "--edit_config_json", help='overrides, for instance {"data_config.eval_batch_size": 8192}'
+        "--calibration_fields",
+        default="",
+        help="columns by whose values calibration is shown, separated by commas; "
+        "beside those of the config's field_calibration_error",
     )
     return parser.parse_args(argv)
 
@@ -54,6 +53,7 @@ def evaluate_run(args: argparse.Namespace, device: torch.device) -> None:
     started = time.monotonic()
     run = find_run(args.pipeline_config_path, args.checkpoint_path, args.edit_config_json)
     config = run.config
+    add_calibration_fields(config, names(args.calibration_fields))
     check_config(config)
     path = args.eval_input_path or config.eval_input_path
     if not path:
@@ -69,21 +69,25 @@ def evaluate_run(args: argparse.Namespace, device: torch.device) -> None:
     seconds = time.monotonic() - started
     if dist.get_rank():
         return
-    content = {
-        "checkpoint": str(run.checkpoint),
-        "eval_input_path": path,
-        "world_size": dist.get_world_size(),
-        "seconds": round(seconds, 3),
-        "metrics": evaluation.metrics,
-        "reliability": evaluation.reliability,
-    }
     result = run.model_dir / Path(args.eval_result_filename)
-    write_file(result, json.dumps(without_nan(content), indent=2))
+    page = write_evaluation_report(
+        result, config, run.checkpoint, dataset, evaluation, device, seconds
+    )
     print(
         f"{run.checkpoint} on {dataset.num_rows:,} rows of {path}, {seconds:,.1f} s\n\n"
-        f"{as_text(evaluation.metrics)}\n\nresult: {result}",
+        f"{as_text(evaluation.metrics)}\n\nresult: {result}\nreport: {page}",
         flush=True,
     )
+
+
+def add_calibration_fields(config: EasyRecConfig, fields: list[str]) -> None:
+    """Ask for field-RCE of columns in each task of two classes that does not have it yet."""
+    holders = task_towers(config) or [config.model_config]
+    for holder, task in zip(holders, parse_tasks(config), strict=True):
+        for field in fields:
+            asked = parse_requests(task.metrics, task.label_kind, task.name)
+            if task.is_binary and field not in asked.fields:
+                holder.metrics.add().field_calibration_error.field_name = field
 
 
 def main(argv: list[str] | None = None) -> int:

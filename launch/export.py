@@ -16,6 +16,7 @@ import time
 import warnings
 from pathlib import Path
 
+from launch.flags import add_run_flags
 from launch.process import USER_ERRORS, exit_now
 from trainer.checkpoints.restore import find_run
 from trainer.checks.config import check_config
@@ -28,23 +29,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--pipeline_config_path", help="default: pipeline.config beside the checkpoint"
-    )
-    parser.add_argument(
-        "--checkpoint_path",
-        help="a checkpoint, or a model folder, of which the newest is taken; "
-        "default: the config's model_dir",
-    )
+    add_run_flags(parser, '{"eval_config.use_dense_ema": false}')
     parser.add_argument("--export_dir", required=True, help="a folder that is not there yet")
     parser.add_argument(
         "--asset_files", default="", help="files to copy into the folder, separated by commas"
     )
     parser.add_argument(
         "--quant_emb", default="FP32", help="type of the tables: FP32, FP16 or INT8; default: FP32"
-    )
-    parser.add_argument(
-        "--edit_config_json", help='overrides, for instance {"eval_config.use_dense_ema": false}'
     )
     return parser.parse_args(argv)
 

@@ -14,6 +14,7 @@ import time
 import torch
 import torch.distributed as dist
 
+from launch.flags import add_run_flags, names
 from launch.process import exit_now, run_on_ranks
 from trainer.checkpoints.restore import find_run
 from trainer.checks.config import check_config
@@ -28,14 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--pipeline_config_path", help="default: pipeline.config beside the checkpoint"
-    )
-    parser.add_argument(
-        "--checkpoint_path",
-        help="a checkpoint, or a model folder, of which the newest is taken; "
-        "default: the config's model_dir",
-    )
+    add_run_flags(parser, '{"data_config.fg_mode": "FG_NONE"}')
     parser.add_argument(
         "--predict_input_path",
         required=True,
@@ -56,9 +50,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "model with _TASK behind; default: all",
     )
     parser.add_argument("--batch_size", type=int, default=0, help="default: the config's")
-    parser.add_argument(
-        "--edit_config_json", help='overrides, for instance {"data_config.fg_mode": "FG_NONE"}'
-    )
     return parser.parse_args(argv)
 
 
@@ -73,8 +64,8 @@ def predict_run(args: argparse.Namespace, device: torch.device) -> None:
     predictor = Predictor(
         run,
         source,
-        reserved=_names(args.reserved_columns),
-        chosen=_names(args.output_columns),
+        reserved=names(args.reserved_columns),
+        chosen=names(args.output_columns),
         batch_size=args.batch_size,
         device=device,
     )
@@ -98,11 +89,6 @@ def predict_run(args: argparse.Namespace, device: torch.device) -> None:
             f"{'' if rows == source.num_rows else ' (the others were there)'}: {output.path}",
             flush=True,
         )
-
-
-def _names(text: str) -> list[str]:
-    """The names in a list separated by commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def main(argv: list[str] | None = None) -> int:

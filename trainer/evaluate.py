@@ -30,10 +30,10 @@ from trainer.tasks import Task
 
 @dataclass
 class Evaluation:
-    """Metrics per task; per binary task a reliability table [bins, 3]: rows, sum p, sum y."""
+    """Metrics per task, and per task of two classes what plots need (BinaryMetrics.plots)."""
 
     metrics: dict[str, dict[str, float]]
-    reliability: dict[str, list[list[float]]]
+    plots: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ def evaluate(
         task_name, loss_name = name.rsplit("/", 1)
         result[task_name][loss_name] = value
     binary = {name: each for name, each in metrics.items() if isinstance(each, BinaryMetrics)}
-    tables = {name: each.reliability(ranks).tolist() for name, each in binary.items()}
-    return Evaluation(result, tables)
+    return Evaluation(result, {name: each.plots(ranks) for name, each in binary.items()})
 
 
 def evaluate_dataset(

@@ -83,10 +83,10 @@ def test_field_rce_equals_the_loop():
     fields = FieldSums()
     for some in np.array_split(np.arange(997), 5):
         fields.update(prob[some], label[some], value[some] * 10**17)
-    found = fields.field_rce(ALONE, 0.01)
+    found = fields.field_rce(0.01)
     assert found.weighted == pytest.approx(looped_field_rce(prob, label, value, 0.01))
     assert found.stderr == 0.0
-    assert math.isnan(FieldSums().field_rce(ALONE, 0.01).weighted)
+    assert math.isnan(FieldSums().field_rce(0.01).weighted)
 
 
 def test_of_too_many_values_a_random_part_is_kept_with_its_standard_error():
@@ -98,7 +98,7 @@ def test_of_too_many_values_a_random_part_is_kept_with_its_standard_error():
     for some in np.array_split(np.arange(100_000), 50):
         fields.update(prob[some], label[some], value[some])
     assert len(fields.sums()[0]) <= 1_000
-    found = fields.field_rce(ALONE, 0.01)
+    found = fields.field_rce(0.01)
     exact = looped_field_rce(prob, label, value, 0.01)
     assert 0 < found.stderr < 0.2
     assert abs(found.weighted - exact) < 4 * found.stderr

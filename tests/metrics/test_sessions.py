@@ -81,7 +81,7 @@ def test_gauc_equals_the_loops(sessions):
     ranking = SessionRanking()
     score, label, number = columns(sessions)
     ranking.update(score, label, number)
-    found = ranking.gauc(ALONE)
+    found = ranking.lengths.gauc()
     actual = (found.weighted, found.unweighted, found.coverage, found.group_coverage)
     expected = looped_mean(pairwise_auc, score, label, number)
     assert actual == pytest.approx(expected, nan_ok=True)

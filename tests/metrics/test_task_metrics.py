@@ -75,7 +75,7 @@ def test_binary_metrics_by_default_and_by_choice():
     assert found["accuracy@0.3"] == pytest.approx(accuracy_score(label, score > 0.3))
     assert (found["rows"], found["positives"]) == (1_000, label.sum())
     assert metrics.compute(ALONE) == found  # computing does not consume
-    table = metrics.reliability(ALONE)
+    table = np.array(metrics.plots(ALONE)["reliability"])
     assert table.sum(axis=0) == pytest.approx([1_000, score.sum(), label.sum()])
 
 

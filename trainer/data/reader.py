@@ -86,6 +86,8 @@ class SessionDataset:
 
     Attributes:
         path: as given.
+        folders: as many as the path names.
+        statistics: what the manifest of each folder says.
         files: data files, folder after folder.
         blocks: the table of blocks, in stored order.
         schema: columns and their Spark types.
@@ -96,7 +98,7 @@ class SessionDataset:
 
     def __init__(self, path: str, folders: list[Storage], manifests: list[Manifest]) -> None:
         _check_alike(folders, manifests)
-        self.path = path
+        self.path, self.folders = path, folders
         self.schema = manifests[0].schema
         self.session_columns = manifests[0].session_columns
         self.files = [
@@ -104,10 +106,10 @@ class SessionDataset:
             for folder, manifest in zip(folders, manifests, strict=True)
             for facts in manifest.files
         ]
-        statistics = [manifest.statistics for manifest in manifests]
-        self.num_rows = sum(each.rows for each in statistics)
-        self.num_sessions = sum(each.sessions for each in statistics)
-        self.max_session_rows = max(each.max_session_rows for each in statistics)
+        self.statistics = [manifest.statistics for manifest in manifests]
+        self.num_rows = sum(each.rows for each in self.statistics)
+        self.num_sessions = sum(each.sessions for each in self.statistics)
+        self.max_session_rows = max(each.max_session_rows for each in self.statistics)
 
         self._row_groups = self._of_each_file(_row_group_bounds)
         self.blocks = BlockTable(

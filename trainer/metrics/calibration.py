@@ -122,12 +122,23 @@ class FieldSums(KeyedSums):
         """The same without a row."""
         return FieldSums(self.max_keys)
 
-    def field_rce(self, ranks: Ranks, epsilon: float) -> GroupMean:
-        """Field-RCE: mean over rows of |sum of y - p| / sum of (y + epsilon) of the row's value
-        (Pan et al., WWW 2020). A collective call.
-        """
+    def over_ranks(self, ranks: Ranks) -> "FieldSums":
+        """The sums of all ranks, the same on each. A collective call."""
         total = self.empty()
         self.add_ranks(ranks, total)
-        _, (rows, positives, predicted) = total.sums()
+        return total
+
+    def field_rce(self, epsilon: float) -> GroupMean:
+        """Field-RCE: mean over rows of |sum of y - p| / sum of (y + epsilon) of the row's value
+        (Pan et al., WWW 2020, doi:10.1145/3366423.3380154).
+        """
+        _, (rows, positives, predicted) = self.sums()
         error = np.abs(positives - predicted) / (positives + epsilon * rows)
-        return mean_over_groups(error, rows, Ranks.alone(), has_all=not total.level)
+        return mean_over_groups(error, rows, Ranks.alone(), has_all=not self.level)
+
+    def largest(self, count: int) -> list[list[float]]:
+        """[key, rows, sum of y, sum of p] of the values with most rows, these first."""
+        keys, columns = self.sums()
+        order = np.lexsort((keys, -columns[0]))[:count]
+        chosen = [column[order].tolist() for column in [keys, *columns]]
+        return [list(row) for row in zip(*chosen, strict=True)]

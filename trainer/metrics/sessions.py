@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.metrics.groups import GroupMean
 from trainer.metrics.pairs import Blocks, Float64Array, Int64Array, area_per_group, blocks
 from trainer.metrics.ranks import Ranks
+from trainer.metrics.session_lengths import SessionLengthSums
 
 
 class SessionRanking:
@@ -23,45 +23,32 @@ class SessionRanking:
         ndcg_at: each k of NDCG@k.
         recall_at: each k of recall@k.
         mrr: whether to compute the mean reciprocal rank.
+
+    Attributes:
+        lengths: GAUC, of all sessions and by their length.
     """
 
     def __init__(
         self, ndcg_at: tuple[int, ...] = (), recall_at: tuple[int, ...] = (), mrr: bool = False
     ) -> None:
         self.ndcg_at, self.recall_at, self.mrr = ndcg_at, recall_at, mrr
-        self._gauc = np.zeros(6)  # rows, sessions; of both classes: rows, sessions, sums of AUC
+        self.lengths = SessionLengthSums()
+        self._sessions = np.zeros(1)
         self._ranking = np.zeros(3 + len(ndcg_at) + len(recall_at))
 
     def update(self, score: NDArray, is_positive: NDArray[np.bool_], session: Int64Array) -> None:
         """Add the rows of whole sessions: [N] each; `session` tells this call's sessions apart."""
         of = blocks(score, is_positive, session)
-        area, rows = area_per_group(of), of.group_rows
-        mixed = ~np.isnan(area)
-        self._gauc += [
-            rows.sum(),
-            len(rows),
-            rows[mixed].sum(),
-            mixed.sum(),
-            np.dot(rows[mixed], area[mixed]),
-            area[mixed].sum(),
-        ]
+        self.lengths.update(of.group_rows, area_per_group(of))
+        self._sessions += len(of.group_rows)
         if self.ndcg_at or self.recall_at or self.mrr:
             self._add_ranking(of)
-
-    def gauc(self, ranks: Ranks) -> GroupMean:
-        """GAUC over the sessions of all ranks. A collective call."""
-        rows, sessions, mixed_rows, mixed, weighted, unweighted = ranks.sum(self._gauc).tolist()
-        if not mixed:
-            return GroupMean(math.nan, math.nan, 0.0, 0.0)
-        return GroupMean(
-            weighted / mixed_rows, unweighted / mixed, mixed_rows / rows, mixed / sessions
-        )
 
     def ranking(self, ranks: Ranks) -> dict[str, float]:
         """NDCG, MRR and recall by name, of sessions with a positive, whose share is beside them."""
         if not (self.ndcg_at or self.recall_at or self.mrr):
             return {}
-        sessions = ranks.sum(self._gauc[1:2])[0]
+        sessions = ranks.sum(self._sessions)[0]
         with_positive, positives, reciprocal, *rest = ranks.sum(self._ranking).tolist()
         found = {f"ndcg@{k}": _ratio(rest[i], with_positive) for i, k in enumerate(self.ndcg_at)}
         if self.mrr:

@@ -7,7 +7,7 @@ Shapes: `N` rows of an update, `C` classes.
 """
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from trainer.metrics.scores import MAX_SCORES, ScoreCounts
 from trainer.metrics.sessions import SessionRanking
 
 MAX_XAUC_ROWS = 1 << 20  # over all ranks
+PLOTTED_VALUES = 15  # of a field, those with most rows
 Groups = dict[str, Int64Array]
 
 
@@ -97,7 +98,7 @@ class BinaryMetrics:
         rows = self._input.check(ranks)
         scores, sums = self._scores.over_ranks(ranks), self._sums.over_ranks(ranks)
         auc, auc_error_bound = scores.auc()
-        sessions = self._sessions.gauc(ranks)
+        sessions = self._sessions.lengths.over_ranks(ranks).gauc()
         found = {"auc": auc, "auc_error_bound": auc_error_bound, **_named("gauc", sessions)}
         found |= sums.metrics(self.asked.eta)
         for bins in self.asked.bins:
@@ -107,7 +108,7 @@ class BinaryMetrics:
             mean = grouped_auc(of_key, ranks) if of_key else sessions
             found |= _named("gauc", mean, f"[{key}]")
         for field, of_field in self._fields.items():
-            rce = of_field.field_rce(ranks, self.asked.fields[field])
+            rce = of_field.over_ranks(ranks).field_rce(self.asked.fields[field])
             found |= {f"field_rce[{field}]": rce.weighted, f"field_rce_stderr[{field}]": rce.stderr}
         found |= self._sessions.ranking(ranks)
         correct = ranks.sum(self._correct).tolist()
@@ -119,9 +120,24 @@ class BinaryMetrics:
             "positives": positives,
         }
 
-    def reliability(self, ranks: Ranks) -> NDArray[np.float64]:
-        """[bins, 3] of rows, sum of p and sum of y, in bins of the log-odds. A collective call."""
-        return self._sums.over_ranks(ranks).log_odds
+    def plots(self, ranks: Ranks) -> dict[str, Any]:
+        """What plots are made of, in constant memory. A collective call.
+
+        Returns:
+            reliability: [bins, 3] of rows, sum of p and sum of y, in bins of the log-odds.
+            session_lengths: see SessionLengthSums.table.
+            fields: of each field of field-RCE, `values`, their number, and `largest`, [key, rows,
+                sum of y, sum of p] of those with most rows.
+        """
+        fields = {name: sums.over_ranks(ranks) for name, sums in self._fields.items()}
+        return {
+            "reliability": self._sums.over_ranks(ranks).log_odds.tolist(),
+            "session_lengths": self._sessions.lengths.over_ranks(ranks).table(),
+            "fields": {
+                name: {"values": len(sums.sums()[0]), "largest": sums.largest(PLOTTED_VALUES)}
+                for name, sums in fields.items()
+            },
+        }
 
 
 class MulticlassMetrics:

@@ -1,92 +1,133 @@
-"""The report of a run: report.json for programs, report.html (self-contained) for people."""
+"""The report of a run: report.json for programs, report.html (self-contained) for people.
 
-import base64
-import html
-import io
+The page shows what the JSON holds and nothing else, so a reader can check every plot.
+"""
+
 import json
 import math
-import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import torch
-import torchrec
+import torch.distributed as dist
 from google.protobuf import text_format
 
-from trainer.evaluate import Evaluation
-from trainer.metrics.table import table
+from trainer.checkpoints.checkpoint import HISTORY_FILE, list_checkpoints, read_metrics, step_of
+from trainer.checkpoints.restore import Run
+from trainer.compare import Difference
+from trainer.data.reader import SessionDataset
+from trainer.evaluate import Evaluation, Scores
+from trainer.metrics import BinaryMetrics, Ranks
+from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.reporting.compare_page import compare_page
+from trainer.reporting.facts import data_facts, machine, name_values, versions
+from trainer.reporting.report_page import report_page
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from trainer.trainer import Trainer
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>sessionwise: {title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 960px; margin: 2rem auto; padding: 1rem }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #8884 }}
-th:first-child, td:first-child {{ text-align: left }}
-div.wide {{ overflow-x: auto }}
-img {{ max-width: 100%; background: #fff; border-radius: 6px }}
-pre {{ overflow: auto; max-height: 24rem; padding: .8rem; background: #8881; border-radius: 6px }}
-</style>
-<h1>{title}</h1>
-<p>{facts}</p>
-<h2>Evaluation</h2><div class="wide">{metrics}</div>
-<h2>Calibration</h2><p>Each point is a bin of predicted probability; a calibrated model lies on
-the diagonal. The size of a point grows with its rows; a hollow one, at the bottom, had no
-positive row.</p>{calibration}
-<h2>Training</h2>{curves}
-<h2>Config</h2><pre>{config}</pre>
-</html>
-"""
+PAGE = "report.html"
 
 
 def write_report(trainer: "Trainer", evaluation: Evaluation | None, seconds: float) -> Path:
-    """Write report.json and report.html into the model folder; returns the latter."""
-    folder = trainer.model_dir
+    """Write report.json and report.html into the model folder; returns the latter. On rank 0."""
     content = {
+        "title": trainer.model_dir.name,
         "global_step": trainer.state.global_step,
         "seconds": round(seconds, 3),
         "train_rows": trainer.train_data.num_rows,
         "train_sessions": trainer.train_data.num_sessions,
         "skipped_batches": trainer.recorder.skipped_batches,
-        "world_size": trainer.world_size,
-        "device": trainer.device.type,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchrec": torchrec.__version__,
-        },
-        "metrics": evaluation.metrics if evaluation else {},
-        "reliability": evaluation.reliability if evaluation else {},
+        "config": _text(trainer.config),
+        **_about(trainer.device),
+        "data": {"training data": data_facts(trainer.train_data)},
         "history": [asdict(entry) for entry in trainer.recorder.history],
+        "evaluations": _evaluations(trainer.model_dir),
     }
-    write_file(folder / "report.json", json.dumps(without_nan(content), indent=2))
-    facts = (
-        f"{content['train_rows']:,} training rows, {content['train_sessions']:,} sessions, "
-        f"{trainer.state.global_step:,} steps on {trainer.world_size} ranks "
-        f"({trainer.device.type}), {seconds:,.1f} s; torch {torch.__version__}"
-    )
-    page = _PAGE.format(
-        title=html.escape(folder.name),
-        facts=html.escape(facts),
-        metrics=_metric_table(evaluation),
-        calibration=_image(_calibration_figure(evaluation), "calibration plot")
-        if evaluation
-        else "",
-        curves=_image(_loss_figure(trainer), "loss curves")
-        if trainer.recorder.history
-        else "<p>No step was logged.</p>",
-        config=html.escape(text_format.MessageToString(trainer.config)),
-    )
-    return write_file(folder / "report.html", page)
+    content |= _evaluated(evaluation, trainer.eval_data)
+    if trainer.eval_data:
+        content["data"]["evaluation data"] = data_facts(trainer.eval_data)
+    return _write(trainer.model_dir / "report.json", content, trainer.model_dir / PAGE, report_page)
+
+
+def write_evaluation_report(
+    result: Path,
+    config: EasyRecConfig,
+    checkpoint: Path,
+    dataset: SessionDataset,
+    evaluation: Evaluation,
+    device: torch.device,
+    seconds: float,
+) -> Path:
+    """Write the result of launch/evaluate.py as JSON and, beside it, report.html; returns the
+    latter. The curves are those of the training up to the checkpoint. On rank 0.
+    """
+    history = checkpoint / HISTORY_FILE
+    content = {
+        "title": checkpoint.parent.name,
+        "checkpoint": str(checkpoint),
+        "eval_input_path": dataset.path,
+        "global_step": step_of(checkpoint),
+        "seconds": round(seconds, 3),
+        "config": _text(config),
+        **_about(device),
+        "data": {"evaluation data": data_facts(dataset)},
+        "history": json.loads(history.read_text()) if history.is_file() else [],
+        "evaluations": _evaluations(checkpoint.parent),
+        **_evaluated(evaluation, dataset),
+    }
+    return _write(result, content, result.with_name(PAGE), report_page)
+
+
+def write_comparison(
+    result: Path,
+    runs: Sequence[Run],
+    dataset: SessionDataset,
+    scores: Mapping[str, tuple[Scores, Scores]],
+    differences: Mapping[str, Mapping[str, Difference]],
+    replicates: int,
+    device: torch.device,
+) -> Path:
+    """Write the result of launch/compare.py as JSON and as a page beside it; returns the latter.
+
+    Args:
+        runs: of both models.
+        scores: of both models, by task.
+        differences: by task and metric.
+    """
+    names = [run.model_dir.name for run in runs]
+    if names[0] == names[1]:
+        names = [str(run.checkpoint) for run in runs]
+    content = {
+        key: {"name": name, "checkpoint": str(run.checkpoint), "config": _text(run.config)}
+        for key, name, run in zip("ab", names, runs, strict=True)
+    }
+    content |= {
+        "eval_input_path": dataset.path,
+        "data": data_facts(dataset),
+        "replicates": replicates,
+        **_about(device),
+        "differences": {
+            task: {name: asdict(each) for name, each in of_task.items()}
+            for task, of_task in differences.items()
+        },
+        "plots": {
+            task: {key: _plots_of(each) for key, each in zip("ab", both, strict=True)}
+            for task, both in scores.items()
+        },
+    }
+    return _write(result, content, result.with_suffix(".html"), compare_page)
+
+
+def _write(
+    result: Path, content: dict[str, Any], page: Path, draw: Callable[[Any, str], str]
+) -> Path:
+    """Write content as JSON and as a page; returns the page's path."""
+    content = without_nan(content)
+    write_file(result, json.dumps(content, indent=2))
+    return write_file(page, draw(content, result.name))
 
 
 def write_file(path: Path, text: str) -> Path:
@@ -105,69 +146,43 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _metric_table(evaluation: Evaluation | None) -> str:
-    if evaluation is None or not evaluation.metrics:
-        return "<p>No evaluation data was given.</p>"
-    head, *rows = table(evaluation.metrics)
-    cells = [_row("th", head), *(_row("td", row) for row in rows)]
-    return f"<table>{''.join(cells)}</table>"
+def named_plots(plots: Mapping[str, Any], dataset: SessionDataset) -> dict[str, Any]:
+    """What Evaluation.plots holds of a task, with the names of the fields' values."""
+    fields = {
+        name: {**of, "largest": name_values(dataset, name, of["largest"])}
+        for name, of in plots["fields"].items()
+    }
+    return {**plots, "fields": fields}
 
 
-def _row(tag: str, values: list[str]) -> str:
-    cells = "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values)
-    return f"<tr>{cells}</tr>"
+def _about(device: torch.device) -> dict[str, Any]:
+    return {
+        "world_size": dist.get_world_size(),
+        "device": device.type,
+        "machine": machine(device),
+        "versions": versions(),
+    }
 
 
-def _calibration_figure(evaluation: Evaluation) -> "Figure":
-    figure = _figure(max(len(evaluation.reliability), 1))
-    for axes, (task, bin_rows) in zip(figure.axes, evaluation.reliability.items(), strict=False):
-        bins = [(n, p / n, y / n) for n, p, y in bin_rows if n > 0]
-        most = max((n for n, _, _ in bins), default=1)
-        low = min((min(p, y) for _, p, y in bins if y > 0), default=1e-3) / 2
-        axes.plot([low, 1], [low, 1], color="0.6", linewidth=1)
-        for hollow in (False, True):  # the axis has no zero: no positives lie at its bottom
-            points = [(n, p, y or low) for n, p, y in bins if (y == 0) == hollow]
-            axes.scatter(
-                [p for _, p, _ in points],
-                [y for _, _, y in points],
-                s=[6 + 90 * n / most for n, _, _ in points],
-                facecolors="none" if hollow else "tab:blue",
-                edgecolors="tab:blue",
-            )
-        axes.set(xscale="log", yscale="log", title=task)
-        axes.set(xlabel="mean predicted probability", ylabel="observed rate")
-    return figure
+def _text(config: EasyRecConfig) -> str:
+    return text_format.MessageToString(config)
 
 
-def _loss_figure(trainer: "Trainer") -> "Figure":
-    weighs_tasks = trainer.recorder.history[0].pareto_weights is not None
-    figure = _figure(len(trainer.recorder.history[0].losses) + weighs_tasks)
-    steps = [entry.step for entry in trainer.recorder.history]
-    if weighs_tasks:
-        weights = [entry.pareto_weights or {} for entry in trainer.recorder.history]
-        axes = figure.axes[-1]
-        for task in weights[0]:
-            axes.plot(steps, [each.get(task, math.nan) for each in weights], label=task)
-        axes.set(title="Pareto weight of the task", xlabel="step", ylim=(0, 1))
-        axes.legend()
-    for axes, name in zip(figure.axes, trainer.recorder.history[0].losses, strict=False):
-        axes.plot(steps, [entry.losses[name] for entry in trainer.recorder.history])
-        axes.set(title=name, xlabel="step", ylabel="mean over the rows since the last point")
-    return figure
+def _plots_of(scores: Scores) -> dict[str, Any]:
+    """What the plots of one model are made of, as Evaluation.plots."""
+    metrics = BinaryMetrics()
+    metrics.update(scores.prob, scores.label, scores.session)
+    return metrics.plots(Ranks.alone())
 
 
-def _figure(count: int) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * count, 3.8), layout="constrained")
-    for number in range(count):
-        figure.add_subplot(1, count, number + 1).grid(alpha=0.3)
-    return figure
+def _evaluated(evaluation: Evaluation | None, dataset: SessionDataset | None) -> dict[str, Any]:
+    if evaluation is None or dataset is None:
+        return {"metrics": {}, "plots": {}}
+    plots = {task: named_plots(of, dataset) for task, of in evaluation.plots.items()}
+    return {"metrics": evaluation.metrics, "plots": plots}
 
 
-def _image(figure: "Figure", title: str) -> str:
-    with matplotlib.rc_context({"svg.hashsalt": "sessionwise"}):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{title}" src="data:image/svg+xml;base64,{encoded}">'
+def _evaluations(model_dir: Path) -> list[dict[str, Any]]:
+    """Metrics of the checkpoints in a model folder that were evaluated while training."""
+    found = [(step_of(path), read_metrics(path)) for path in list_checkpoints(model_dir)]
+    return [{"step": step, "metrics": metrics} for step, metrics in found if metrics]
