@@ -19,6 +19,7 @@ import trainer.export
 from launch import export, predict
 from tests.configs import TWO_TASKS, two_task_config
 from tests.datasets import write_dataset
+from tests.models.test_overfit import MODELS, config_of
 from tests.test_sequence_training import sequence_config, sequence_table
 from trainer.checkpoints.checkpoint import STATE_FILE
 from trainer.config import ConfigError, parse_config
@@ -89,6 +90,25 @@ def test_scores_are_exactly_the_trainers(folder, model):
     for name in SCORES:
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_exports_with_the_same_logits(name):
+    config = config_of(name, "jrc")
+    if name == "pepnet":
+        config.model_config.pepnet.ClearField("domain_input_name")
+        config.model_config.pepnet.ClearField("task_domain_num")
+    torch.manual_seed(0)
+    model = trainer.export.build_model(config, trainer.export.parse_tasks(config), "cpu")
+    dense = trainer.export.DensePart(model).eval()
+    served = trainer.export._exported(dense).module()
+    inputs = trainer.export._inputs(dense, rows=11, per_row=4)
+    with torch.no_grad():
+        expected, found = dense(*inputs), served(*inputs)
+    assert list(found) == list(expected)
+    for task, logits in expected.items():
+        assert logits.shape == (11, 2) and logits.std() > 0
+        torch.testing.assert_close(found[task], logits)
 
 
 @pytest.mark.parametrize("dtype", ["FP16", "INT8"])

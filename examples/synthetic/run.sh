@@ -33,7 +33,7 @@ if [[ -n "${AGAIN:-}" || $(cat "$STAMP" 2>/dev/null) != "$made_from" \
         spark-submit --master "local[2]" preprocessing/jrc_sort.py \
             --input-path "$DATA/raw/$split" --output-path "$DATA/${split}_sorted" --overwrite \
             --session-column session_id --timestamp-column timestamp --tie-breaker position \
-            --num-partitions 4
+            --num-partitions 4 --label-columns click,purchase
     done
     echo "$made_from" > "$STAMP"
 else

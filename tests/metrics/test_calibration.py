@@ -4,17 +4,16 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import log_loss
 
-from trainer.metrics import Ranks
 from trainer.metrics.calibration import (
     CalibrationSums,
     FieldSums,
     calibration_error,
     normalized_entropy,
 )
-
-ALONE = Ranks.alone()
+from trainer.metrics.intervals import wilson_interval
 
 
 def click_rows(num_rows: int, seed: int):
@@ -102,3 +101,25 @@ def test_of_too_many_values_a_random_part_is_kept_with_its_standard_error():
     exact = looped_field_rce(prob, label, value, 0.01)
     assert 0 < found.stderr < 0.2
     assert abs(found.weighted - exact) < 4 * found.stderr
+
+
+def test_largest_values_are_those_with_most_rows_and_their_sums():
+    prob, label, value = click_rows(997, 5)
+    fields = FieldSums()
+    for some in np.array_split(np.arange(997), 4):
+        fields.update(prob[some], label[some], value[some])
+    found = fields.largest(4)
+    counts = sorted(np.bincount(value).tolist(), reverse=True)
+    assert [rows for _, rows, _, _ in found] == counts[:4]
+    for key, rows, positives, predicted in found:
+        mine = value == key
+        assert (rows, positives) == (mine.sum(), label[mine].sum())
+        assert predicted == pytest.approx(prob[mine].sum())
+    assert len(fields.largest(100)) == 9
+
+
+@pytest.mark.parametrize(("positives", "rows"), [(0, 1), (1, 1), (0, 40), (3, 10), (999, 10_000)])
+def test_wilson_interval_is_scipys(positives, rows):
+    expected = binomtest(positives, rows).proportion_ci(method="wilson")
+    low, high = wilson_interval([positives], [rows])
+    assert (low[0], high[0]) == pytest.approx((expected.low, expected.high), abs=1e-12)

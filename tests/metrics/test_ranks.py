@@ -1,6 +1,7 @@
 """Two gloo ranks give the metrics of one process, on both ranks, however the rows are shared."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -44,10 +45,15 @@ def added(metrics, first, last):
 
 answers = {}
 for kind, (build, own, truth) in KINDS.items():
-    answers[kind] = added(build(), 0, 400).compute(Ranks.alone())
+    whole = added(build(), 0, 400)
+    answers[kind] = whole.compute(Ranks.alone())
+    if kind == "binary":
+        answers["plots"] = whole.plots(Ranks.alone())
     for name, cuts in SHARES.items():
         metrics = added(build(), cuts[rank], cuts[rank + 1])
         answers[f"{kind}, {name}"] = metrics.compute(Ranks.of())
+        if kind == "binary":
+            answers[f"plots, {name}"] = metrics.plots(Ranks.of())
     answers[f"{kind}, nothing"] = build().compute(Ranks.of())["rows"]
 
 bad = BinaryMetrics("click")
@@ -93,6 +99,23 @@ def test_two_ranks_give_the_metrics_of_one(answers, kind, share):
     first, second = (json.dumps(answer[f"{kind}, {share}"]) for answer in answers)
     assert first == second  # the same bits
     assert all(answer[f"{kind}, nothing"] == 0 for answer in answers)
+
+
+@pytest.mark.parametrize("share", ["uneven", "second empty", "first empty"])
+def test_two_ranks_give_the_plots_of_one(answers, share):
+    one, two, other = answers[0]["plots"], *(answer[f"plots, {share}"] for answer in answers)
+    assert json.dumps(two) == json.dumps(other)  # the same bits
+    assert len(one["fields"]["user"]["largest"]) == 15
+    assert numbers(two) == pytest.approx(numbers(one), rel=1e-9)
+
+
+def numbers(value) -> list[float]:
+    """All of a structure, in its order; missing ones are -1."""
+    if isinstance(value, dict):
+        return [number for key in sorted(value) for number in numbers(value[key])]
+    if isinstance(value, list):
+        return [number for inner in value for number in numbers(inner)]
+    return [-1.0 if math.isnan(value) else float(value)]
 
 
 def test_coarse_areas_of_two_ranks_are_within_their_bound(answers):

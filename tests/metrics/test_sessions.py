@@ -86,3 +86,41 @@ def test_gauc_equals_the_loops(sessions):
     expected = looped_mean(pairwise_auc, score, label, number)
     assert actual == pytest.approx(expected, nan_ok=True)
     assert ranking.ranking(ALONE) == {}  # nothing else was asked for
+
+
+def test_gauc_by_length_equals_the_loop():
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(1, 20, 200)
+    session = np.repeat(np.arange(200), lengths)
+    score = np.round(rng.random(len(session)), 1)
+    label = rng.random(len(session)) < 0.3
+    ranking = SessionRanking()
+    for some in np.array_split(np.arange(200), 7):
+        mine = np.isin(session, some)
+        ranking.update(score[mine], label[mine], session[mine])
+    table = ranking.lengths.table()
+    assert [row["from"] for row in table] == [1, 2, 4, 8, 16]
+    assert [row["to"] for row in table] == [1, 3, 7, 15, 31]
+    for row in table:
+        inside = (lengths >= row["from"]) & (lengths <= row["to"])
+        mine = np.isin(session, np.flatnonzero(inside))
+        assert (row["sessions"], row["rows"]) == (inside.sum(), mine.sum())
+        columns = (x[mine].tolist() for x in (score, label.astype(int), session))
+        weighted, _, _, share = looped_mean(pairwise_auc, *columns)
+        assert row["gauc"] == pytest.approx(weighted, nan_ok=True)
+        assert row["mixed_sessions"] == round(share * inside.sum())
+        if row["mixed_sessions"] > 1:
+            assert row["low"] < row["gauc"] < row["high"]
+
+
+def test_intervals_of_gauc_hold_the_truth_as_often_as_they_say():
+    rng, held = np.random.default_rng(4), 0
+    for _ in range(200):
+        session = np.repeat(np.arange(150), 6)
+        label = rng.random(900) < 0.4
+        score = rng.normal(label, 1.0)  # P(positive above negative) = Phi(1 / sqrt(2))
+        ranking = SessionRanking()
+        ranking.update(score, label, session)
+        (row,) = ranking.lengths.table()
+        held += row["low"] <= 0.7602499389 <= row["high"]
+    assert 180 <= held <= 199

@@ -10,6 +10,7 @@ from trainer.metrics.table import title
 from trainer.reporting import svg
 from trainer.reporting.page import figure
 
+FEW_POINTS = 20  # are drawn as dots too
 MAX_POINTS = 200  # of a curve; of more log entries, means of neighbours
 EVALUATED = ("auc", "gauc", "logloss", "pcoc", "mse")  # drawn over checkpoints
 Entries = Sequence[Mapping[str, Any]]
@@ -121,6 +122,8 @@ def _curve(
     )
     for number, line in enumerate(lines):
         plot.line(steps.tolist(), line.tolist(), number)
+        if len(steps) <= FEW_POINTS:
+            plot.points(steps.tolist(), line.tolist(), number)
     rows = [["step", *names]] + [
         [f"{step:,.0f}", *("" if math.isnan(v) else f"{v:.5g}" for v in each)]
         for step, *each in zip(steps, *lines, strict=True)

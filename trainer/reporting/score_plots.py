@@ -19,8 +19,8 @@ from trainer.reporting.page import figure
 Plots = Mapping[str, Any]
 _EDGES = 1 / (1 + np.exp(-np.linspace(-MAX_LOG_ODDS, MAX_LOG_ODDS, LOG_ODDS_BINS + 1)))
 INTERVAL = (
-    "95 % Wilson score interval of each bin's rate. It counts rows as independent; rows of one "
-    "session are not quite, so it is somewhat too narrow."
+    "95 % Wilson score intervals of the observed rate, as if rows were independent: those of one "
+    "session are not quite, so they are somewhat too narrow."
 )
 
 
@@ -44,7 +44,7 @@ def reliability(task: str, models: Mapping[str, Plots]) -> str:
         ends = wilson_interval(positives, count)
         plot.band(mean, *ends, series)
         plot.line(mean, rate, series)
-        plot.points(mean, rate, series, hollow=(rate == 0) | (rate == 1))
+        plot.points(mean, rate, series, hollow=((rate == 0) | (rate == 1)).tolist())
         rows += [
             [name, f"{n:,.0f}", _p(p), _p(y), f"{_p(lo)} to {_p(hi)}"]
             for n, p, y, lo, hi in zip(count, mean, rate, *ends, strict=True)
@@ -98,7 +98,8 @@ def gauc_by_length(task: str, models: Mapping[str, Plots]) -> str:
         bars = [(_number(b["low"]), _number(b["high"])) for b in used]
         plot.line(at, [b["gauc"] for b in used], series)
         plot.intervals(at, bars, series)
-        plot.points(at, [b["gauc"] for b in used], series)
+        values, unsure = [b["gauc"] for b in used], [_is_nan(b["low"]) for b in used]
+        plot.points(at, values, series, hollow=unsure)
         rows += [
             [
                 *(name, names[b["from"]], _p(b["gauc"]), f"{_p(b['low'])} to {_p(b['high'])}"),
@@ -106,7 +107,10 @@ def gauc_by_length(task: str, models: Mapping[str, Plots]) -> str:
             ]
             for b in table
         ]
-    note = "Of the sessions with both labels, weighted by rows; 95 % normal interval over sessions."
+    note = (
+        "Of the sessions with both labels, weighted by rows; 95 % normal intervals over sessions. "
+        "Hollow: a single such session."
+    )
     return figure("GAUC by session length", plot.svg(), rows, keys=_keys(models), note=note)
 
 

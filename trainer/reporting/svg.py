@@ -1,6 +1,6 @@
 """Plots as SVG for an HTML page: scales, and marks on two axes.
 
-    plot = Plot("AUC by step", Linear(0, 100, "step"), Linear(0.5, 1, "AUC"))
+    plot = Plot("AUC by step", linear("step", 0, 100), linear("AUC", 0.5, 1))
     plot.line(steps, values)
     plot.svg()
 
@@ -9,7 +9,7 @@ follows the page into the dark. A drawing takes a millisecond: every run writes 
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
-NAMES_WIDTH, NAME_CHARACTERS, ROW_HEIGHT = 104, 15, 20
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 10, 40
+CHARACTER_WIDTH = 6.5
+NAMES_WIDTH, NAME_CHARACTERS, ROW_HEIGHT = 112, 16, 20
 SERIES = 6  # colours
 Values = Sequence[float] | NDArray[np.float64]
 
@@ -38,37 +39,43 @@ def linear(name: str, low: float, high: float, *, margin: float = 0.0) -> Scale:
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
     room = (high - low) * margin
     low, high = low - room, high + room
-    step = 10.0 ** math.floor(math.log10((high - low) / 3))
-    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 5)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return _scale(name, low, high, lambda x: x, [k * step for k in range(first, last + 1)])
+    return _scale(name, low, high, lambda x: x, _even(low, high))
 
 
 def log(name: str, low: float, high: float) -> Scale:
     """A scale on which equal ratios are equally far."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    digits = (1,) if len(decades) > 4 else (1, 2, 5) if len(decades) > 2 else (1, 1.5, 2, 3, 5, 7)
-    return _scale(name, low, high, math.log, [m * 10.0**k for k in decades for m in digits])
+    ticks = [m * 10.0**k for k in decades for m in (1, 2, 5)]
+    return _scale(name, low, high, math.log, _even(low, high) if high < 5 * low else ticks)
 
 
 def logit(name: str, low: float, high: float) -> Scale:
     """A scale of probabilities on which equal steps of the log-odds are equally far."""
-    few = [0.00001, 0.0001, 0.001, 0.01, 0.1]
-    few += [0.5, *(1 - p for p in reversed(few))]
-    more = sorted([*few, 0.02, 0.05, 0.2, 0.3, 0.7, 0.8, 0.95, 0.98])
+    small = [0.00001, 0.0001, 0.001, 0.01, 0.05, 0.1, 0.2]
+    ticks = [*small, 0.5, *(1 - p for p in reversed(small))]
 
     def log_odds(p: float) -> float:
         p = min(max(p, 1e-9), 1 - 1e-9)
         return math.log(p / (1 - p))
 
-    is_wide = log_odds(high) - log_odds(low) > 7
-    return _scale(name, low, high, log_odds, few if is_wide else more)
+    is_wide = log_odds(high) - log_odds(low) > 5
+    ticks = [t for t in ticks if not is_wide or f"{min(t, 1 - t):g}" not in ("0.05", "0.2")]
+    return _scale(name, low, high, log_odds, ticks if high > 1.5 * low else _even(low, high))
+
+
+def _even(low: float, high: float) -> list[float]:
+    """Three to six round numbers within a range."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 5)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [k * step for k in range(first, last + 1)]
 
 
 def categories(name: str, names: Sequence[str]) -> Scale:
-    """Value k is the middle of the k-th of equal parts."""
+    """Value k is the middle of the k-th of equal parts; where names would touch, few are shown."""
     count = max(len(names), 1)
-    every = -(-count // 8)
+    longest = CHARACTER_WIDTH * max(map(len, names), default=0)
+    every = math.ceil(longest * count / (WIDTH - LEFT - RIGHT))
     ticks = [(float(k), text) for k, text in enumerate(names) if k % every == 0]
     return Scale(name, lambda k: (k + 0.5) / count, ticks)
 
@@ -120,8 +127,6 @@ class Plot:
                 continue
             path, draw = f"{path}{draw}{self._at(x, y)}", "L"
         self._marks.append(f'<path class="line s{series}" d="{path}"/>')
-        if len(xs) == 1:
-            self.points(xs, ys, series)
 
     def guide(self, xs: Values, ys: Values) -> None:
         """A dashed line to compare with."""
@@ -135,9 +140,7 @@ class Plot:
         path = "L".join([*there, *reversed(back)])
         self._marks.append(f'<path class="band s{series}" d="M{path}Z"/>')
 
-    def points(
-        self, xs: Values, ys: Values, series: int = 0, hollow: Iterable[bool] | None = None
-    ) -> None:
+    def points(self, xs: Values, ys: Values, series: int = 0, hollow: Sequence[bool] = ()) -> None:
         """Dots."""
         for x, y, is_hollow in zip(xs, ys, hollow or [False] * len(xs), strict=True):
             if not math.isnan(y):
@@ -188,7 +191,7 @@ class Plot:
             found.append(f'<text x="{self.left - 5}" y="{y}" dy=".32em" {_END}>{text}</text>')
         middle = (TOP + self.height - BOTTOM) / 2
         found.append(
-            f'<text transform="translate(11,{middle:g}) rotate(-90)" text-anchor="middle">'
+            f'<text transform="translate(10,{middle:g}) rotate(-90)" text-anchor="middle">'
             f"{escape(self.y.name)}</text>"
         )
         return found
@@ -230,7 +233,7 @@ class Forest(Plot):
                 ends = f"M{self._at(low, k)}L{self._at(high, k)}"
                 self._marks.append(f'<path class="line s0" d="{ends}"/>')
             if not math.isnan(value):
-                self.points([value], [k], 0, hollow[k : k + 1] or None)
+                self.points([value], [k], 0, hollow[k : k + 1])
 
     def _rows(self, right: float) -> list[str]:
         found = []
