@@ -18,7 +18,7 @@ from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
 from trainer.config import ConfigError
 from trainer.reporting import svg
-from trainer.reporting.compare_page import verdict
+from trainer.reporting.compare_page import compare_page, verdict
 from trainer.reporting.report import write_file
 from trainer.reporting.report_page import report_page
 from trainer.trainer import Trainer
@@ -231,6 +231,18 @@ def test_without_data_there_is_a_sentence_and_no_plot(folder, tmp_path):
     assert "Throughput by step" not in pages["nothing logged"].plots
     assert "GAUC of ctr by session length" not in pages["one class"].plots
     assert "No session has both labels" in pages["one class"].text
+
+
+def test_a_comparison_on_one_class_has_no_verdict(folder, tmp_path):
+    compared = json.loads((folder / "b" / "compare.json").read_text())
+    compared["differences"]["ctr"]["auc"] = {"a": None, "b": None, "low": None, "high": None}
+    for of in compared["plots"]["ctr"].values():
+        for each in of["session_lengths"]:
+            each.update(gauc=None, low=None, high=None)
+    write_file(tmp_path / "page.html", compare_page(compared, "compare.json"))
+    page = Page(tmp_path / "page.html")
+    assert "nan" not in page.text and COMPARE_PLOTS[0] in page.plots
+    assert "GAUC of ctr by session length" not in page.plots
 
 
 def test_long_runs_are_thinned_to_a_small_page(folder):

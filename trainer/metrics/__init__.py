@@ -7,6 +7,7 @@
 and what these are made of:
 
     pairs, scores, sessions, groups   counting pairs; of all rows, in sessions, in other groups
+    session_lengths, intervals        GAUC by the length of sessions; how sure a rate is
     calibration                       LogLoss, normalised entropy, PCOC, ECE, field-RCE
     keyed_sums, sampling, ranks       constant memory, and many ranks
     requests, checks                  what a config asks for, what rows must be

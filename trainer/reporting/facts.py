@@ -76,7 +76,7 @@ def name_values(dataset: SessionDataset, field: str, largest: list[list[float]])
     names = _names(dataset, field, {int(key) for key, *_ in largest})
     return [
         {
-            "value": names.get(int(key), f"hash {int(key)}"),
+            "value": names[int(key)],
             "rows": int(rows),
             "positives": int(positives),
             "predicted": predicted,

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from google.protobuf import text_format
 
-from trainer.checkpoints.checkpoint import HISTORY_FILE, list_checkpoints, read_metrics, step_of
+from trainer.checkpoints.checkpoint import list_checkpoints, read_metrics, read_state, step_of
 from trainer.checkpoints.restore import Run
 from trainer.compare import Difference
 from trainer.data.reader import SessionDataset
@@ -23,6 +23,7 @@ from trainer.metrics import BinaryMetrics, Ranks
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reporting.compare_page import compare_page
 from trainer.reporting.facts import data_facts, machine, name_values, versions
+from trainer.reporting.progress import LogEntry
 from trainer.reporting.report_page import report_page
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def write_evaluation_report(
     """Write the result of launch/evaluate.py as JSON and, beside it, report.html; returns the
     latter. The curves are those of the training up to the checkpoint. On rank 0.
     """
-    history = checkpoint / HISTORY_FILE
+    _, history = read_state(checkpoint)
     content = {
         "title": checkpoint.parent.name,
         "checkpoint": str(checkpoint),
@@ -74,7 +75,7 @@ def write_evaluation_report(
         "config": _text(config),
         **_about(device),
         "data": {"evaluation data": data_facts(dataset)},
-        "history": json.loads(history.read_text()) if history.is_file() else [],
+        "history": [asdict(LogEntry(**entry)) for entry in history],
         "evaluations": _evaluations(checkpoint.parent),
         **_evaluated(evaluation, dataset),
     }

@@ -46,20 +46,20 @@ def log(name: str, low: float, high: float) -> Scale:
     """A scale on which equal ratios are equally far."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [m * 10.0**k for k in decades for m in (1, 2, 5)]
-    return _scale(name, low, high, math.log, _even(low, high) if high < 5 * low else ticks)
+    ticks = _even(low, high) if high < 5 * low else ticks
+    return _scale(name, low, high, lambda x: math.log(max(x, 1e-12)), ticks)
 
 
 def logit(name: str, low: float, high: float) -> Scale:
     """A scale of probabilities on which equal steps of the log-odds are equally far."""
-    small = [0.00001, 0.0001, 0.001, 0.01, 0.05, 0.1, 0.2]
-    ticks = [*small, 0.5, *(1 - p for p in reversed(small))]
 
     def log_odds(p: float) -> float:
         p = min(max(p, 1e-9), 1 - 1e-9)
         return math.log(p / (1 - p))
 
-    is_wide = log_odds(high) - log_odds(low) > 5
-    ticks = [t for t in ticks if not is_wide or f"{min(t, 1 - t):g}" not in ("0.05", "0.2")]
+    small = [1e-5, 1e-4, 1e-3, 0.01, 0.1]
+    small += [0.05, 0.2] if log_odds(high) - log_odds(low) < 5 else []
+    ticks = [0.5, *small, *(1 - p for p in small)]
     return _scale(name, low, high, log_odds, ticks if high > 1.5 * low else _even(low, high))
 
 
