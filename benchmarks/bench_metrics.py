@@ -55,6 +55,7 @@ def measure(rows: int, folder: Path) -> dict[str, object]:
     started = time.perf_counter()
     found = metrics.compute(Ranks.alone())
     compute_seconds = time.perf_counter() - started
+    plots = metrics.plots(Ranks.alone())
     exact = auc(np.fromfile(folder / "prob", "f4"), np.fromfile(folder / "label", "i1"))
     return {
         "rows": rows,
@@ -63,6 +64,7 @@ def measure(rows: int, folder: Path) -> dict[str, object]:
         "compute_seconds": round(compute_seconds, 2),
         "resident_mib_at_each_tenth": resident,
         "auc_error": abs(found["auc"] - exact),
+        "plot_bytes": len(json.dumps(plots)),
         "metrics": found,
     }
 

@@ -26,7 +26,7 @@ p { color: var(--soft); margin: .25rem 0; max-width: 60rem; overflow-wrap: anywh
 .facts dt { color: var(--soft); font-size: .85rem; }
 .facts dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr));
-  gap: 1.5rem; align-items: start; }
+  gap: 1.5rem; align-items: start; margin: 1rem 0; }
 figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; font-size: .95rem; }
 figure p { font-size: .85rem; line-height: 1.4; }
 .keys { display: flex; flex-wrap: wrap; gap: 0 1rem; font-size: .85rem; color: var(--ink); }

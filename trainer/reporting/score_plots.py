@@ -43,8 +43,9 @@ def reliability(task: str, models: Mapping[str, Plots]) -> str:
         mean, rate = predicted / count, positives / count
         ends = wilson_interval(positives, count)
         plot.band(mean, *ends, series)
-        plot.line(mean, rate, series)
-        plot.points(mean, rate, series, hollow=((rate == 0) | (rate == 1)).tolist())
+        at_edge = (rate == 0) | (rate == 1)
+        plot.line(mean, np.where(at_edge, math.nan, rate), series)
+        plot.points(mean, rate, series, hollow=at_edge.tolist())
         rows += [
             [name, f"{n:,.0f}", _p(p), _p(y), f"{_p(lo)} to {_p(hi)}"]
             for n, p, y, lo, hi in zip(count, mean, rate, *ends, strict=True)
@@ -81,7 +82,7 @@ def gauc_by_length(task: str, models: Mapping[str, Plots]) -> str:
     tables = {name: of["session_lengths"] for name, of in models.items()}
     names = {b["from"]: _span(b) for table in tables.values() for b in table}
     places = {first: k for k, first in enumerate(sorted(names))}
-    ends = [(b[k]) for t in tables.values() for b in t for k in ("gauc", "low", "high")]
+    ends = [b[end] for table in tables.values() for b in table for end in ("gauc", "low", "high")]
     ends = [value for value in ends if not _is_nan(value)]
     if not ends:
         return ""
