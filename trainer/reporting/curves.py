@@ -73,9 +73,8 @@ def run_curves(history: Entries) -> list[str]:
             task: [(entry["pareto_weights"] or {}).get(task) for entry in history]
             for task in history[0]["pareto_weights"]
         }
-        found.append(
-            _curve("Pareto weights", "Weight of each task by step", "weight", history, weights)
-        )
+        label = "Weight of each task by step"
+        found.append(_curve("Pareto weights", label, "weight", history, weights, from_zero=True))
     single = (
         ("Throughput", "rows_per_second", "rows per second, all ranks"),
         ("Waiting for data", "data_wait_share", "share of the time"),
@@ -84,7 +83,8 @@ def run_curves(history: Entries) -> list[str]:
     for name, key, unit in single:
         values = [entry.get(key) for entry in history]
         if any(value is not None for value in values):
-            found.append(_curve(name, f"{name} by step", unit, history, {key: values}))
+            label, series = f"{name} by step", {key: values}
+            found.append(_curve(name, label, unit, history, series, from_zero=True))
     rates = {part: [e["learning_rates"].get(part) for e in history] for part in _parts(history)}
     if rates:
         label = "Learning rate of each part by step"
@@ -106,15 +106,17 @@ def _curve(
     unit: str,
     entries: Entries,
     series: Mapping[str, Sequence[float | None]],
+    *,
+    from_zero: bool = False,
 ) -> str:
-    """A line per series over the entries' steps."""
+    """A line per series over the entries' steps; the axis starts at 0 where 0 is near, or asked."""
     names = list(series)[: svg.SERIES]
     columns = [[entry.get("step", entry.get("global_step", 0)) for entry in entries]]
     columns += [[math.nan if v is None else v for v in series[name]] for name in names]
     steps, *lines = _thinned(np.array(columns, dtype=np.float64))
     values = np.array(lines)[np.isfinite(lines)]
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
-    low = 0.0 if 0 < low < 0.35 * high else low  # an axis that starts near 0 starts at 0
+    low = 0.0 if low > 0 and (from_zero or low < 0.35 * high) else low
     plot = svg.Plot(
         label,
         svg.linear("step", float(steps[0]), float(steps[-1])),
