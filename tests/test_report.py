@@ -315,21 +315,25 @@ const root = document.documentElement, style = getComputedStyle(document.body);
 const seen = {plots, faults, inner: innerWidth, scroll: root.scrollWidth,
   dark: matchMedia('(prefers-color-scheme: dark)').matches,
   ink: style.color, page: style.backgroundColor};
-root.setAttribute('data-seen', JSON.stringify(seen));
+parent.document.documentElement.setAttribute('data-seen', JSON.stringify(seen));
 </script></body>"""
 
 
 def look(page: Path, width: int, dark: bool, folder: Path) -> dict:
-    """What a browser of that width shows of a page, every fold opened."""
+    """What a browser shows of a page in a frame of that width, every fold opened.
+
+    Windows of Chromium are at least 500 pixels wide, frames are not.
+    """
     text = page.read_text().replace("<head>", f"<head>{WATCH}").replace("</body>", LOOK)
     watched = folder / "watched.html"
-    watched.write_text(text)
+    frame = f'style="border:0;width:{width}px;height:900px" srcdoc="{html.escape(text)}"'
+    watched.write_text(f'<!doctype html><meta charset="utf-8"><iframe {frame}></iframe>')
     done = subprocess.run(
         [
             *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
             *("--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}"),
             f"--blink-settings=preferredColorScheme={int(not dark)}",
-            *(f"--window-size={width},900", watched.as_uri()),
+            *("--window-size=1600,1000", watched.as_uri()),
         ],
         capture_output=True,
         text=True,
