@@ -40,7 +40,8 @@ def commands(page: Path) -> list[tuple[str, str]]:
 def flags_of(script: Path) -> set[str]:
     """The flags that a program of ours takes: those its sources name."""
     is_package = script.name == "__main__.py" or script.parent.name == "preprocessing"
-    files = script.parent.glob("*.py") if is_package else [script]
+    shared = script.parent / "flags.py"  # of the launchers
+    files = script.parent.glob("*.py") if is_package else [script, *filter(Path.is_file, [shared])]
     return {flag for file in files for flag in re.findall(r'"(--[\w-]+)"', file.read_text())}
 
 
