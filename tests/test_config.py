@@ -7,6 +7,7 @@ from trainer.checks.config import check_config, check_paths
 from trainer.config import ConfigError, edit_config, load_config, parse_config
 from trainer.tasks import build_loss, parse_tasks
 
+DATA_PARALLEL = {"train_config__global_embedding_constraints__sharding_types": ["data_parallel"]}
 # The snippets of the loss specification, as they stand there.
 SNIPPETS = {
     "binary_cross_entropy": """
@@ -316,8 +317,17 @@ RELATED = "model_config__dbmtl__task_towers[1]__relation_tower_names"
         ),
         ({"model_config__feature_groups[0]__feature_names": []}, r"`all` must have feature_names"),
         (
-            {"train_config__global_embedding_constraints__sharding_types": ["data_parallel"]},
-            r"sharding_types must be of table_wise, .*but got: `data_parallel`",
+            {"train_config__global_embedding_constraints__sharding_types": ["tablewise"]},
+            r"sharding_types must be of data_parallel, table_wise, .*but got: `tablewise`",
+        ),
+        (
+            DATA_PARALLEL | {"train_config__sparse_optimizer__adam_optimizer__lr": 0.1},
+            r"data_parallel tables must have .* sgd_optimizer, .*but it is adam_optimizer, which",
+        ),
+        (
+            DATA_PARALLEL
+            | {"train_config__sparse_optimizer__adagrad_optimizer__gradient_clipping": True},
+            r"data_parallel tables cannot have sparse_optimizer.adagrad_optimizer.gradient_clip",
         ),
         (
             {"model_config__dbmtl__task_towers[1]__relation_tower_names": ["later"]},

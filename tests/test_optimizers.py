@@ -86,8 +86,10 @@ def dense(kind: Any = torch.optim.SGD, rate: Callable[[int], float] | None = Non
         ),
     ],
 )
-def test_tables_move_as_their_optimizer_says(text, update):
-    run, twin = Run(train_config(f"sparse_optimizer {{ {text} }}")), Twin(update, dense())
+@pytest.mark.parametrize("sharding_type", ["table_wise", "data_parallel"])
+def test_tables_move_as_their_optimizer_says(text, update, sharding_type):
+    run = Run(train_config(f"sparse_optimizer {{ {text} }}"), sharding_type)
+    twin = Twin(update, dense())
     run.train(STEPS)
     twin.train(STEPS)
     assert_same(run, twin)
@@ -379,10 +381,10 @@ def test_a_scaled_loss_moves_tables_and_parameters_as_a_plain_one():
     assert torch.equal(plain.table(), scaled.table())
 
 
-def test_an_overflow_moves_nothing_and_lowers_the_scale():
-    run = Run(
-        train_config(f"""{BOTH_ADAPTIVE} grad_scaler {{ growth_interval: 2 growth_factor: 4 }}""")
-    )
+@pytest.mark.parametrize("sharding_type", ["table_wise", "data_parallel"])
+def test_an_overflow_moves_nothing_and_lowers_the_scale(sharding_type):
+    scaled = f"{BOTH_ADAPTIVE} grad_scaler {{ growth_interval: 2 growth_factor: 4 }}"
+    run = Run(train_config(scaled), sharding_type)
     run.train(3)
     scaler = run.optimizer.scaler
     assert scaler is not None and scaler.get_scale() == 65536 * 4
@@ -396,6 +398,18 @@ def test_an_overflow_moves_nothing_and_lowers_the_scale():
     assert not torch.equal(run.table(), table)
     assert not torch.equal(run.dense()[0], parameters[0])
     assert all(each.isfinite().all() for each in (run.table(), *run.dense()))
+
+
+def test_a_resumed_scale_is_the_checkpoints_and_moves_as_the_config_says(tmp_path):
+    run = Run(train_config("grad_scaler { init_scale: 64 growth_interval: 2 }"))
+    run.train(3)
+    run.save(tmp_path / "saved")
+    resumed = Run(train_config("grad_scaler { init_scale: 8 growth_interval: 3 growth_factor: 4 }"))
+    resumed.load(tmp_path / "saved", 3)
+    scaler = resumed.optimizer.scaler
+    assert scaler is not None and scaler.get_scale() == 128
+    resumed.train(2)  # the third step since it grew
+    assert scaler.get_scale() == 128 * 4
 
 
 def test_the_average_is_that_of_a_plain_loop_and_stands_in_for_evaluation():

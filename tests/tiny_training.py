@@ -80,10 +80,10 @@ class Tiny(nn.Module):
         return (self.layers(self.tables(ids).values()) - target).square().mean()
 
 
-def _plan(tiny: Tiny) -> Any:
-    """The table whole on one rank."""
-    table_wise = ParameterConstraints(sharding_types=["table_wise"])
-    planner = EmbeddingShardingPlanner(constraints={"table": table_wise})
+def _plan(tiny: Tiny, sharding_type: str) -> Any:
+    """Where the table lies."""
+    constraint = ParameterConstraints(sharding_types=[sharding_type])
+    planner = EmbeddingShardingPlanner(constraints={"table": constraint})
     group = dist.group.WORLD
     assert group is not None
     sharders: list[Any] = [EmbeddingBagCollectionSharder()]
@@ -91,24 +91,33 @@ def _plan(tiny: Tiny) -> Any:
 
 
 class Run:
-    """Training with the trainer's optimizers on all ranks, each with its share of the rows."""
+    """Training with the trainer's optimizers on all ranks, each with its share of the rows.
 
-    def __init__(self, config: pb.TrainConfig) -> None:
+    Args:
+        sharding_type: of the table: whole on one rank, or "data_parallel".
+    """
+
+    def __init__(self, config: pb.TrainConfig, sharding_type: str = "table_wise") -> None:
         tiny = Tiny()
         kind, arguments = sparse_optimizer(config.sparse_optimizer, CPU)
         apply_optimizer_in_backward(kind, tiny.tables.parameters(), arguments)
-        self.model = DistributedModelParallel(tiny, device=CPU, plan=_plan(tiny))
+        self.model = DistributedModelParallel(tiny, device=CPU, plan=_plan(tiny, sharding_type))
         set_accumulators(self.model.fused_optimizer, config.sparse_optimizer)
         self.optimizer = TrainOptimizer(config, self.model, CPU)
         self.group_steps = max(config.gradient_accumulation_steps, 1)
         self.number = 0
         with torch.no_grad():
-            for shard in self._shards():
-                shard.tensor.copy_(initial(NUM_IDS, WIDTH))
+            for table in self._tables():
+                table.copy_(initial(NUM_IDS, WIDTH))
 
-    def _shards(self) -> list[Any]:
-        """The table, on the rank that has it."""
-        return self.model.state_dict()["tables.embedding_bags.table.weight"].local_shards()
+    def _tables(self) -> list[Tensor]:
+        """The table, on a rank that has it."""
+        table = self.model.state_dict()["tables.embedding_bags.table.weight"]
+        return (
+            [shard.tensor for shard in table.local_shards()]
+            if hasattr(table, "local_shards")
+            else [table]
+        )
 
     def train(self, num_steps: int) -> list[float]:
         """The loss of each step, on this rank's rows."""
@@ -126,6 +135,7 @@ class Run:
             self.optimizer.zero_grad()
         loss = self.model(*self._share(self.number)) * blow_up
         self.optimizer.backward(loss / place.steps)
+        self.optimizer.move_replicated()
         if place.is_last:
             self.optimizer.step(place)
         self.number += 1
@@ -144,8 +154,8 @@ class Run:
 
     def table(self) -> Tensor:
         """The whole table [NUM_IDS, WIDTH], on the one rank that there is."""
-        (shard,) = self._shards()
-        return shard.tensor.detach().clone()
+        (table,) = self._tables()
+        return table.detach().clone()
 
     def dense(self) -> list[Tensor]:
         """Copies of the dense parameters."""

@@ -36,8 +36,8 @@ from trainer.zero_collision import connect_id_maps, managed_plans
 INIT_CHUNK_ROWS = 1 << 14
 TABLES_PREFIX = "model.tables."  # of the names of tables in an objective
 RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches in flight
-# Without a choice in the config. Not data_parallel, which checks.py refuses: TorchRec leaves such
-# tables to the dense optimizer, against the config. On gloo the planner offers no row_wise.
+# Without a choice in the config. Not data_parallel, which not all optimizers can have: see
+# trainer/optim/replicated.py. On a CPU the planner offers no row_wise for tables that are pooled.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 
 

@@ -6,7 +6,8 @@ config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics
 import json
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from google.protobuf import text_format
+from torch import Tensor
 from torch.profiler import profile
 
-from trainer.accumulation import group_step
+from trainer.accumulation import GroupStep, group_step
 from trainer.checkpoints.checkpoint import (
     CONFIG_FILE,
     HISTORY_FILE,
     PLAN_FILE,
+    TRAIN_METRICS_FILE,
     TrainState,
     read_state,
+    read_train_metrics,
     step_of,
 )
 from trainer.checkpoints.loader import (
@@ -55,6 +59,7 @@ from trainer.faults.preemption import Agreement, StopRequest
 from trainer.objective import Outputs
 from trainer.optim.precision import allow_tf32
 from trainer.parallel import build_parallel, describe_sharding, mixed_seed
+from trainer.pipeline import SparseDistPipeline
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.reporting.profiling import profiled_steps
 from trainer.reporting.progress import LogEntry, Progress
@@ -121,6 +126,7 @@ class Trainer:
         keep_freed_activations()
         self.model, self.optimizer = build_parallel(config, self.tasks, device)
         self._load(checkpoint)
+        self.pipeline = self._pipeline()
         self.loader = self._loader()
         self._describe()
 
@@ -128,6 +134,7 @@ class Trainer:
         self.guard = NonFiniteGuard(
             self.model,
             self.optimizer.kernels,
+            self.optimizer.replicated.params.values(),
             self.train_data,
             skip=train.skip_nonfinite_batches,
             looks=device.type == "cpu",
@@ -147,6 +154,8 @@ class Trainer:
         self.recorder = Recorder(
             train, self.tasks, self.train_data.num_rows, self.progress, history
         )
+        if checkpoint is not None:
+            self.recorder.train_metrics.load_state(read_train_metrics(checkpoint), device)
         self.evaluation: tuple[int, Evaluation | None] = (-1, None)  # the last one, and its step
 
     # -------------------------------------------------------------- set-up
@@ -172,6 +181,16 @@ class Trainer:
             num_workers=data.num_workers,
             pin_memory=data.pin_memory and self.device.type == "cuda",
         )
+
+    def _pipeline(self) -> SparseDistPipeline | None:
+        train = self.config.train_config
+        if not train.HasField("pipeline_sparse_dist") and self.device.type != "cuda":
+            return None
+        if train.HasField("pipeline_sparse_dist") and not train.pipeline_sparse_dist:
+            return None
+        objective: Any = self.model.module
+        tables = objective.model.tables
+        return SparseDistPipeline(tables, self._forward, self._backward, self.device)
 
     def _describe(self) -> None:
         data, state = self.train_data, self.state
@@ -271,22 +290,32 @@ class Trainer:
 
     def _train_epoch(self, profiler: profile | None) -> None:
         """Run what is left of an epoch, or of training."""
-        batches = self.loader.batches(self.state.epoch, self.state.place)
-        for batch in self.recorder.stopwatch.timed(batches):
-            self._advance(batch)
-            if profiler:
-                profiler.step()
-            if self.is_at_group_end and (self.should_stop or self._is_at_end()):
-                break
+        read = self.loader.batches(self.state.epoch, self.state.place)
+        with closing(self.recorder.stopwatch.timed(read)) as batches:
+            for batch, outputs in self._steps(batches):
+                self._advance(batch, outputs)
+                if profiler:
+                    profiler.step()
+                if self.is_at_group_end and (self.should_stop or self._is_at_end()):
+                    break
+        if self.pipeline:
+            self.pipeline.drain()
+
+    def _steps(self, batches: Iterator[SessionBatch]) -> Iterator[tuple[SessionBatch, Outputs]]:
+        """Train on each batch; the next begins when it is asked for."""
+        if self.pipeline:
+            yield from self.pipeline.steps(batches)
+        else:
+            for batch in batches:
+                yield batch, self.train_step(batch)
 
     def _is_at_end(self) -> bool:
         return self.state.epoch >= self.max_epochs or (
             self.state.global_step >= self.max_steps and self.is_at_group_end
         )
 
-    def _advance(self, batch: SessionBatch) -> None:
-        """A step, and what is due after it."""
-        outputs = self.train_step(batch)
+    def _advance(self, batch: SessionBatch, outputs: Outputs) -> None:
+        """What is due after a step."""
         epoch, place = batch.cursor.after()
         step = self.state.global_step + 1
         self.state = replace(self.state, global_step=step, epoch=epoch, place=place)
@@ -306,27 +335,41 @@ class Trainer:
 
     def train_step(self, batch: SessionBatch) -> Outputs:
         """One step on a global batch: forward, backward (which updates the tables), update."""
+        on_device = batch.to(self.device, non_blocking=True)
+        loss, outputs = self._forward(on_device)
+        self._backward(on_device, loss)
+        return outputs
+
+    def _forward(self, batch: SessionBatch) -> tuple[Tensor | None, Outputs]:
+        """The loss of a batch on the device; None leaves the batch out."""
         # Dropout depends on the place in the plan alone, so resuming repeats it.
         cursor = batch.cursor
         torch.manual_seed(mixed_seed(self.state.seed, cursor.epoch, cursor.step, self.rank))
-        group = group_step(cursor, self.config.train_config.gradient_accumulation_steps)
         self.optimizer.start(self.state.global_step, cursor.epoch)
-        if group.is_first:
+        if self._group(batch).is_first:
             self.optimizer.zero_grad()
             self.group_has_gradients = False
         self.guard.before_step()
-        on_device = batch.to(self.device, non_blocking=True)
-        loss, outputs = self.model(on_device)
+        loss, outputs = self.model(batch)
         loss = self.guard.admit(loss, outputs, batch)
         if loss is not None:
-            self.recorder.train_metrics.update(on_device, outputs.predictions)
+            self.recorder.train_metrics.update(batch, outputs.predictions)
+        return loss, outputs
+
+    def _backward(self, batch: SessionBatch, loss: Tensor | None) -> None:
+        """Move the tables and, at the end of a group, the dense parameters."""
+        group = self._group(batch)
+        if loss is not None:
             self.optimizer.backward(loss / group.steps)
             self.guard.after_backward()
+            self.optimizer.move_replicated()
             self.group_has_gradients = True
         self.is_at_group_end = group.is_last
         if group.is_last and self.group_has_gradients:
             self.optimizer.step(group)
-        return outputs
+
+    def _group(self, batch: SessionBatch) -> GroupStep:
+        return group_step(batch.cursor, self.config.train_config.gradient_accumulation_steps)
 
     def save(self, evaluated: bool = True) -> Path:
         """Begin to write a checkpoint of this step; `evaluated` if the config asks for that."""
@@ -345,6 +388,7 @@ class Trainer:
                 CONFIG_FILE: text_format.MessageToString(self.config),
                 PLAN_FILE: describe_sharding(self.model),
                 HISTORY_FILE: json.dumps([asdict(entry) for entry in self.recorder.history]),
+                TRAIN_METRICS_FILE: json.dumps(self.recorder.train_metrics.state()),
             },
             evaluation.metrics if evaluation else None,
         )
@@ -358,7 +402,8 @@ class Trainer:
             return evaluation
         averages = evaluates_averages(self.config)
         average = self.optimizer.averaged() if averages else nullcontext()
-        with average, self.recorder.stopwatch.paused():
+        aside = self.pipeline.set_aside() if self.pipeline else nullcontext()
+        with average, aside, self.recorder.stopwatch.paused():
             evaluation = evaluate_dataset(
                 self.config, self.eval_data, self.model, self.tasks, self.device
             )

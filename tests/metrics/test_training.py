@@ -1,5 +1,6 @@
 """train_metrics: decayed sums of the last steps."""
 
+import json
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from trainer.metrics import Ranks
 from trainer.metrics.requests import BINARY, REGRESSION, check_train_metrics
 from trainer.metrics.training import DecayedMetric
 
-ALONE = Ranks.alone()
+ALONE, CPU = Ranks.alone(), torch.device("cpu")
 
 
 def metric(text: str) -> DecayedMetric:
@@ -67,6 +68,22 @@ def test_errors_decay_every_decay_step(text):
             expected = new if expected is None else 0.75 * expected + 0.25 * new
             assert error.compute(ALONE) == pytest.approx(expected, rel=1e-6)
     assert error.compute(ALONE) == pytest.approx(expected, rel=1e-6)  # the fifth step waits
+
+
+def test_a_metric_goes_on_from_the_sums_of_all_ranks():
+    whole, stopped, first, second = (metric("auc {} decay_step: 2") for _ in range(4))
+    rows = list(steps(5, 40, 1))
+    for row in rows:
+        add(whole, *row)
+    for row in rows[:3]:
+        add(stopped, *row)
+    state = json.loads(json.dumps(stopped.state(ALONE)))
+    for rank, resumed in enumerate((first, second)):
+        resumed.load_state(state, Ranks(None, rank, 2, CPU), CPU)
+    for row in rows[3:]:
+        add(first, *row)
+    assert first.compute(ALONE) == whole.compute(ALONE)
+    assert math.isnan(second.compute(ALONE))  # the first rank has it all
 
 
 def test_recall_is_within_sessions():

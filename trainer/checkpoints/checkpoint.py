@@ -4,6 +4,7 @@
     pipeline.config              the config of the run
     sharding_plan.json           how its embedding tables lay on its ranks
     history.json                 what was logged so far
+    train_metrics.json           the sums of train_metrics
     train_state.json             where training stands; size and CRC-32 of every other file
 
 `train_state.json` is written last, and the folder gets its name when all of it is on disk: see
@@ -21,6 +22,7 @@ from trainer.data.plan import Place
 
 STATE_FILE = "train_state.json"
 HISTORY_FILE = "history.json"
+TRAIN_METRICS_FILE = "train_metrics.json"
 CONFIG_FILE = "pipeline.config"
 PLAN_FILE = "sharding_plan.json"
 PREFIX = "model.ckpt-"
@@ -99,6 +101,12 @@ def read_state(checkpoint: Path) -> tuple[TrainState, list[dict[str, Any]]]:
             f"anew in another --model_dir"
         ) from None
     return state, json.loads((checkpoint / HISTORY_FILE).read_text())
+
+
+def read_train_metrics(checkpoint: Path) -> dict[str, Any]:
+    """The sums of train_metrics; empty for a checkpoint that was written without them."""
+    path = checkpoint / TRAIN_METRICS_FILE
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def read_metrics(checkpoint: Path) -> Metrics:

@@ -26,8 +26,18 @@ from trainer.data.feature_config import parse_features, used_features
 from trainer.data.features import IdFeature
 from trainer.data.reader import SessionDataset
 from trainer.models import build_model
+from trainer.optim.replicated import check_replicated
 from trainer.protos.pipeline_pb2 import EasyRecConfig, ParameterConstraints
 from trainer.tasks import Task, parse_tasks
+
+SHARDING_TYPES = (
+    "data_parallel",
+    "table_wise",
+    "row_wise",
+    "column_wise",
+    "table_row_wise",
+    "table_column_wise",
+)
 
 
 def check_config(config: EasyRecConfig) -> None:
@@ -80,13 +90,14 @@ def _check_sharding(config: EasyRecConfig) -> None:
             constraints.append(feature.constraints)
             if feature.zch is not None:
                 _check_zch_sharding(feature.name, feature.constraints)
-    allowed = ("table_wise", "row_wise", "column_wise", "table_row_wise", "table_column_wise")
     for name in (name for each in constraints for name in each.sharding_types):
-        if name not in allowed:
+        if name not in SHARDING_TYPES:
             raise ConfigError(
-                f"embedding constraints: sharding_types must be of {', '.join(allowed)}, "
+                f"embedding constraints: sharding_types must be of {', '.join(SHARDING_TYPES)}, "
                 f"but got: `{name}`"
             )
+        if name == "data_parallel":
+            check_replicated(config.train_config.sparse_optimizer)
 
 
 def _check_zch_sharding(name: str, constraints: ParameterConstraints) -> None:

@@ -62,6 +62,8 @@ class SessionBatch(Pipelineable):
         global_rows: rows of the global batch, over all ranks.
         cursor: the batch's place in the plan.
         session_features: keys of `ids` that hold the same id in all rows of each session.
+        asked: what each collection of tables is asked for, where a pipeline made it ahead; see
+            EmbeddingTables.asked.
     """
 
     ids: KeyedJaggedTensor
@@ -77,6 +79,7 @@ class SessionBatch(Pipelineable):
     sequences: KeyedJaggedTensor | None = None
     sequence_dense: dict[str, JaggedTensor] = field(default_factory=dict)
     session_features: frozenset[str] = frozenset()
+    asked: dict[str, KeyedJaggedTensor] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:

@@ -8,6 +8,7 @@ Fused optimizers move the tables inside backward, so the look at the loss comes 
                 parameters. The host looks when it logs or saves, and raises then.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +37,7 @@ class NonFiniteGuard:
     Args:
         model: whose parameters to protect.
         kernels: FBGEMM's modules in it, whose outputs' gradients move the tables.
+        replicated: tables of which each rank has a copy, which move after backward.
         dataset: where the rows come from.
         skip: leave such batches out, and count them, instead of raising.
         looks: whether to look at each step (CPU) or to mask and look later (CUDA).
@@ -45,11 +47,12 @@ class NonFiniteGuard:
         self,
         model: nn.Module,
         kernels: list[nn.Module],
+        replicated: Collection[Tensor],
         dataset: SessionDataset,
         skip: bool,
         looks: bool,
     ) -> None:
-        self._model, self._dataset = model, dataset
+        self._model, self._replicated, self._dataset = model, replicated, dataset
         self._skip, self._looks = skip, looks
         self._is_finite: Tensor | None = None  # of this step, over all ranks: bool []
         self._skipped = 0
@@ -93,9 +96,9 @@ class NonFiniteGuard:
         return None
 
     def after_backward(self) -> None:
-        """Mask the gradients of the dense parameters, where batches are left out on CUDA."""
-        if self._skip and not self._looks:
-            for parameter in self._model.parameters():
+        """Mask gradients on CUDA: of replicated tables; where batches are left out, all others."""
+        if not self._looks:
+            for parameter in self._model.parameters() if self._skip else self._replicated:
                 if parameter.grad is not None:
                     parameter.grad.copy_(self._mask(parameter.grad))
 

@@ -10,7 +10,7 @@ Shapes: `B` rows of a batch, `C` classes.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,23 @@ class TrainMetrics:
     def compute(self) -> dict[str, float]:
         """Values by `task/metric`, over all ranks: a collective call. NaN where not defined."""
         ranks = Ranks.of()
-        return {
-            f"{task.name}/{metric.name}": metric.compute(ranks) for task, metric in self._metrics
-        }
+        return {name: metric.compute(ranks) for name, metric in self._named()}
+
+    def state(self) -> dict[str, Any]:
+        """Numbers for a checkpoint, of all ranks: a collective call."""
+        ranks = Ranks.of()
+        return {name: metric.state(ranks) for name, metric in self._named()}
+
+    def load_state(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gave, on any number of ranks; metrics that are new start anew."""
+        ranks = Ranks.of()
+        for name, metric in self._named():
+            if name in state:
+                metric.load_state(state[name], ranks, device)
+
+    def _named(self) -> Iterator[tuple[str, "DecayedMetric"]]:
+        for task, metric in self._metrics:
+            yield f"{task.name}/{metric.name}", metric
 
 
 class DecayedMetric:
@@ -84,6 +98,24 @@ class DecayedMetric:
         if sums is None:
             return math.nan
         return self._value_of(ranks.sum(sums.cpu().numpy()))
+
+    def state(self, ranks: Ranks) -> dict[str, Any]:
+        """Steps so far, and the sums over all ranks."""
+        state: dict[str, Any] = {"steps": self._steps}
+        for name, sums in (("recent", self._recent), ("decayed", self._decayed)):
+            state[name] = None if sums is None else ranks.sum(sums.cpu().numpy()).tolist()
+        return state
+
+    def load_state(self, state: dict[str, Any], ranks: Ranks, device: torch.device) -> None:
+        """Restore; the first rank takes the sums of all."""
+        self._steps = state["steps"]
+        sums = [
+            None if values is None else torch.tensor(values, dtype=torch.float64, device=device)
+            for values in (state["recent"], state["decayed"])
+        ]
+        if ranks.rank > 0:
+            sums = [None if each is None else torch.zeros_like(each) for each in sums]
+        self._recent, self._decayed = sums
 
 
 def _ratio(sums: np.ndarray) -> float:

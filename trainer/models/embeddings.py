@@ -162,28 +162,51 @@ class EmbeddingTables(nn.Module):
                     found[f"{name}.embeddings.{config.name}.weight"] = config
         return found
 
+    def collections(self) -> dict[str, nn.Module]:
+        """TorchRec's modules in here, by their names."""
+        single = {"pooled": self.pooled, "weighted": self.weighted}
+        found: dict[str, nn.Module] = {
+            name: each for name, each in single.items() if each is not None
+        }
+        for kind in ("sequences", "managed"):
+            for name, collection in getattr(self, kind).items():
+                found[f"{kind}.{name}"] = collection
+        return found
+
+    def asked(self, batch: SessionBatch) -> dict[str, KeyedJaggedTensor]:
+        """The ids that each of the `collections` is asked for."""
+        once = self.asks_once_a_session and self.training
+        found = {"pooled": asked_once_a_session(batch) if once else batch.ids}
+        if batch.weighted_ids is not None:
+            found["weighted"] = batch.weighted_ids
+        if self.sequences:
+            keyed = _keyed_ids(batch, self.queries)
+            found |= {f"sequences.{width}": keyed for width in self.sequences}
+        for name, lookups in self._managed().items():
+            in_rows = [each.feature.name for each in lookups if each.feature.sequence is None]
+            found[f"managed.{name}"] = _keyed_ids(batch, list(dict.fromkeys(in_rows)))
+        return found
+
     def forward(self, batch: SessionBatch) -> Embedded:
         """Every lookup's rows or values."""
+        asked = batch.asked or self.asked(batch)
         found = Embedded({}, {}, [])
         columns = batch.dense.split([feature.dim for feature in self.dense], dim=1)
         for feature, column in zip(self.dense, columns, strict=True):
             found.rows[Lookup.of(feature).key] = column
         if self.pooled is not None:
-            once = self.asks_once_a_session and self.training
-            ids = asked_once_a_session(batch) if once else batch.ids
-            self._add_rows(found, "ids", self.pooled(ids))
+            self._add_rows(found, "ids", self.pooled(asked["pooled"]))
         if self.weighted is not None:
-            self._add_rows(found, "weighted_ids", self.weighted(batch.weighted_ids))
+            self._add_rows(found, "weighted_ids", self.weighted(asked["weighted"]))
         for width, collection in self.sequences.items():
-            by_name = collection(_keyed_ids(batch, self.queries))
+            by_name = collection(asked[f"sequences.{width}"])
             for lookup in self._of("sequences"):
                 if str(lookup.width) == width:
                     jagged = by_name[lookup.feature.name]
                     found.values[lookup.key] = jagged
                     found.trained.append(jagged.values())
         for name, lookups in self._managed().items():
-            in_rows = [each.feature.name for each in lookups if each.feature.sequence is None]
-            by_name, _ = self.managed[name](_keyed_ids(batch, list(dict.fromkeys(in_rows))))
+            by_name, _ = self.managed[name](asked[f"managed.{name}"])
             _add_managed(found, lookups, by_name)
         for lookup in self._of("sequence_dense"):
             found.values[lookup.key] = batch.sequence_dense[lookup.feature.name]

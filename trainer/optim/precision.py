@@ -82,10 +82,11 @@ def _unscale_gradient_of_output(
     scaler: torch.amp.GradScaler, module: nn.Module, inputs: Any, output: Tensor
 ) -> None:
     if output.requires_grad:
-        output.register_hook(partial(_unscaled, scaler))
+        output.register_hook(partial(unscaled, scaler))
 
 
-def _unscaled(scaler: torch.amp.GradScaler, gradient: Tensor) -> Tensor:
+def unscaled(scaler: torch.amp.GradScaler, gradient: Tensor) -> Tensor:
+    """A gradient without the scale of the loss; zero where it overflowed."""
     scale = scaler.scale(torch.ones((), device=gradient.device))
-    unscaled = gradient / scale
-    return torch.where(unscaled.isfinite().all(), unscaled, torch.zeros_like(unscaled))
+    true = gradient / scale
+    return torch.where(true.isfinite().all(), true, torch.zeros_like(true))

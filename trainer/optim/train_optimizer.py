@@ -2,6 +2,8 @@
 
     start     learning rates of this batch, from their schedules
     backward  the loss, scaled where there is a scaler; the tables move in here
+    move_replicated
+              tables of which each rank has a copy follow
     step      unscale -> mean of the accumulated group -> clip -> dense optimizers -> average
 
 All of its state is in `state_dict`; schedules have none (see trainer/optim/schedules.py).
@@ -20,6 +22,7 @@ from trainer.accumulation import GroupStep, scale_to_mean
 from trainer.optim.ema import MovingAverage
 from trainer.optim.optimizers import dense_optimizers, fused_kernels, optimizer_of
 from trainer.optim.precision import build_scaler, unscale_table_gradients
+from trainer.optim.replicated import ReplicatedTables, replicated_tables
 from trainer.optim.schedules import schedule_of, scheduled_rate
 from trainer.protos import pipeline_pb2 as pb
 
@@ -40,6 +43,8 @@ class TrainOptimizer:
         self, config: pb.TrainConfig, model: DistributedModelParallel, device: torch.device
     ) -> None:
         parameters = dict(in_backward_optimizer_filter(model.named_parameters()))
+        tables = replicated_tables(parameters.items())
+        parameters = {name: each for name, each in parameters.items() if name not in tables}
         parts = dense_optimizers(config.dense_optimizer, parameters, device)
         self.parameters = list(parameters.values())  # dense
         self.fused: Any = model.fused_optimizer
@@ -48,7 +53,11 @@ class TrainOptimizer:
         self.scheduled: list[tuple[str, Any, float, Any]] = []
         sparse = config.sparse_optimizer
         _, message = optimizer_of(sparse)
-        groups = self.fused.param_groups  # none where other ranks hold all tables
+        self.scaler = build_scaler(config, device)
+        if self.scaler is not None:
+            unscale_table_gradients(self.kernels, self.scaler)
+        self.replicated = ReplicatedTables(tables, sparse, self.scaler)
+        groups = [*self.fused.param_groups, *self.replicated.param_groups]
         self.scheduled.append(("sparse", schedule_of(sparse), message.lr, groups))
         for name, part, optimizer in parts:
             _, message = optimizer_of(part)
@@ -57,14 +66,11 @@ class TrainOptimizer:
             self.scheduled.append((name, schedule, message.lr, optimizer.param_groups))
         self.clipping = config.grad_clipping
         self.clipped_norm: Tensor | None = None
-        self.scaler = build_scaler(config, device)
-        if self.scaler is not None:
-            unscale_table_gradients(self.kernels, self.scaler)
         self.average = None
         if config.dense_optimizer.HasField("ema"):
             self.average = MovingAverage(parameters, config.dense_optimizer.ema.decay)
         self.dense = _DenseStep([part.optimizer for part in parts], self.average)
-        self._keyed = CombinedOptimizer([self.fused, self.dense])
+        self._keyed = CombinedOptimizer([self.fused, self.replicated, self.dense])
         self.rates: dict[str, float] = {}
 
     # -------------------------------------------------------------- a step
@@ -86,6 +92,10 @@ class TrainOptimizer:
     def backward(self, loss: Tensor) -> None:
         """Compute dense gradients, scaled where there is a scaler; move the tables."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def move_replicated(self) -> None:
+        """Move the tables of which each rank has a copy, after `backward`."""
+        self.replicated.step()
 
     def step(self, group: GroupStep = ONE_BATCH) -> None:
         """Move the dense parameters by the mean gradient of a group of batches."""
@@ -149,7 +159,9 @@ class TrainOptimizer:
         """Restore, after `init_state`."""
         self._keyed.load_state_dict({**self._keyed.state_dict(), "state": state["parameters"]})
         if self.scaler is not None:
-            self.scaler.load_state_dict(state["grad_scaler"])
+            saved = state["grad_scaler"]  # where the scale stands; how it moves, the config says
+            moved = {name: saved[name] for name in ("scale", "_growth_tracker")}
+            self.scaler.load_state_dict(self.scaler.state_dict() | moved)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 

@@ -80,7 +80,7 @@ class EasyRecConfig(_message.Message):
     def __init__(self, train_input_path: _Optional[str] = ..., eval_input_path: _Optional[str] = ..., model_dir: _Optional[str] = ..., train_config: _Optional[_Union[TrainConfig, _Mapping]] = ..., eval_config: _Optional[_Union[EvalConfig, _Mapping]] = ..., data_config: _Optional[_Union[DataConfig, _Mapping]] = ..., feature_configs: _Optional[_Iterable[_Union[FeatureConfig, _Mapping]]] = ..., model_config: _Optional[_Union[ModelConfig, _Mapping]] = ...) -> None: ...
 
 class TrainConfig(_message.Message):
-    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed", "gradient_accumulation_steps", "cudnn_allow_tf32", "cuda_matmul_allow_tf32", "mixed_precision", "grad_scaler", "grad_clipping", "compile_dense", "save_checkpoints_epochs", "save_checkpoints_minutes", "evaluate_checkpoints", "best_checkpoint_metric", "best_checkpoint_larger_is_better", "fine_tune_checkpoint", "fine_tune_ckpt_param_map", "tensorboard_summaries", "is_profiling", "skip_nonfinite_batches")
+    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed", "gradient_accumulation_steps", "cudnn_allow_tf32", "cuda_matmul_allow_tf32", "mixed_precision", "grad_scaler", "grad_clipping", "compile_dense", "pipeline_sparse_dist", "save_checkpoints_epochs", "save_checkpoints_minutes", "evaluate_checkpoints", "best_checkpoint_metric", "best_checkpoint_larger_is_better", "fine_tune_checkpoint", "fine_tune_ckpt_param_map", "tensorboard_summaries", "is_profiling", "skip_nonfinite_batches")
     SPARSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     DENSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class TrainConfig(_message.Message):
     GRAD_SCALER_FIELD_NUMBER: _ClassVar[int]
     GRAD_CLIPPING_FIELD_NUMBER: _ClassVar[int]
     COMPILE_DENSE_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_SPARSE_DIST_FIELD_NUMBER: _ClassVar[int]
     SAVE_CHECKPOINTS_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     SAVE_CHECKPOINTS_MINUTES_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +126,7 @@ class TrainConfig(_message.Message):
     grad_scaler: GradScaler
     grad_clipping: GradClipping
     compile_dense: bool
+    pipeline_sparse_dist: bool
     save_checkpoints_epochs: int
     save_checkpoints_minutes: float
     evaluate_checkpoints: bool
@@ -135,7 +137,7 @@ class TrainConfig(_message.Message):
     tensorboard_summaries: _containers.RepeatedScalarFieldContainer[str]
     is_profiling: bool
     skip_nonfinite_batches: bool
-    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ..., cudnn_allow_tf32: bool = ..., cuda_matmul_allow_tf32: bool = ..., mixed_precision: _Optional[str] = ..., grad_scaler: _Optional[_Union[GradScaler, _Mapping]] = ..., grad_clipping: _Optional[_Union[GradClipping, _Mapping]] = ..., compile_dense: bool = ..., save_checkpoints_epochs: _Optional[int] = ..., save_checkpoints_minutes: _Optional[float] = ..., evaluate_checkpoints: bool = ..., best_checkpoint_metric: _Optional[str] = ..., best_checkpoint_larger_is_better: bool = ..., fine_tune_checkpoint: _Optional[str] = ..., fine_tune_ckpt_param_map: _Optional[str] = ..., tensorboard_summaries: _Optional[_Iterable[str]] = ..., is_profiling: bool = ..., skip_nonfinite_batches: bool = ...) -> None: ...
+    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ..., cudnn_allow_tf32: bool = ..., cuda_matmul_allow_tf32: bool = ..., mixed_precision: _Optional[str] = ..., grad_scaler: _Optional[_Union[GradScaler, _Mapping]] = ..., grad_clipping: _Optional[_Union[GradClipping, _Mapping]] = ..., compile_dense: bool = ..., pipeline_sparse_dist: bool = ..., save_checkpoints_epochs: _Optional[int] = ..., save_checkpoints_minutes: _Optional[float] = ..., evaluate_checkpoints: bool = ..., best_checkpoint_metric: _Optional[str] = ..., best_checkpoint_larger_is_better: bool = ..., fine_tune_checkpoint: _Optional[str] = ..., fine_tune_ckpt_param_map: _Optional[str] = ..., tensorboard_summaries: _Optional[_Iterable[str]] = ..., is_profiling: bool = ..., skip_nonfinite_batches: bool = ...) -> None: ...
 
 class GradScaler(_message.Message):
     __slots__ = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")

@@ -51,7 +51,7 @@ class Stopwatch:
         self._since = time.monotonic()
         self.rows, self._waited = 0, 0.0
 
-    def timed(self, batches: Generator[T, None, None]) -> Iterator[T]:
+    def timed(self, batches: Generator[T, None, None]) -> Generator[T, None, None]:
         """The same batches; time in which none is ready counts as waiting."""
         with closing(batches):
             while True:

@@ -1,0 +1,104 @@
+"""Tables of which each rank has a copy (`data_parallel`), moved as FBGEMM moves the others.
+
+TorchRec averages their gradients over the ranks and leaves the rest to us. Each backward pass is
+followed by the sparse optimizer's update, of all rows at once. Rows that no id of the batch reads
+have a zero gradient; so only optimizers under which those stand still are the same (FBGEMM's
+formulas, g the gradient of a row, m its state):
+
+    SGD                 w -= lr * g
+    Adagrad             m += g^2          w -= lr * g / (sqrt(m) + eps)
+    row-wise Adagrad    m += mean(g^2)    w -= lr * g / (sqrt(m) + eps)
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchrec.distributed.composable.table_batched_embedding_slice import TableBatchedEmbeddingSlice
+from torchrec.optim.keyed import KeyedOptimizer
+
+from trainer.config import ConfigError
+from trainer.optim.optimizers import optimizer_of
+from trainer.optim.precision import unscaled
+from trainer.protos import pipeline_pb2 as pb
+
+OPTIMIZERS = ("sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer")
+
+
+def check_replicated(config: pb.SparseOptimizer) -> None:
+    """Raise ConfigError for a sparse optimizer that `data_parallel` tables cannot have."""
+    kind, message = optimizer_of(config)
+    if kind not in OPTIMIZERS:
+        raise ConfigError(
+            f"embedding constraints: data_parallel tables must have a sparse_optimizer of "
+            f"{', '.join(OPTIMIZERS)}, but it is {kind}, which also moves rows that a batch does "
+            f"not read; choose another, or other sharding_types"
+        )
+    for name in ("gradient_clipping", "weight_decay"):
+        if getattr(message, name, False):
+            raise ConfigError(
+                f"embedding constraints: data_parallel tables cannot have "
+                f"sparse_optimizer.{kind}.{name}, which only FBGEMM's fused kernels know; remove "
+                f"it, or choose other sharding_types"
+            )
+
+
+def replicated_tables(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Any]:
+    """Those of a sharded model's parameters that are whole tables on every rank, by name."""
+    return {
+        name: parameter
+        for name, parameter in parameters
+        if isinstance(parameter, TableBatchedEmbeddingSlice)
+    }
+
+
+class ReplicatedTables(KeyedOptimizer):
+    """The optimizer of these tables; its state has the names that FBGEMM's has.
+
+    Args:
+        tables: from `replicated_tables`, without those that FBGEMM moves; each [rows, D].
+        config: checked by `check_replicated`.
+        scaler: of the loss, whose gradients are to be unscaled.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, Any],
+        config: pb.SparseOptimizer,
+        scaler: torch.amp.GradScaler | None,
+    ) -> None:
+        self._kind, self._message = optimizer_of(config)
+        self._scaler = scaler
+        state = {table: self._initial_state(name, table) for name, table in tables.items()}
+        groups = [{"params": list(tables.values()), "lr": self._message.lr}]
+        super().__init__(tables, state, groups)
+
+    def _initial_state(self, name: str, table: Tensor) -> dict[str, Tensor]:
+        if self._kind == "sgd_optimizer":
+            return {}
+        shape = table.shape if self._kind == "adagrad_optimizer" else table.shape[:1]
+        start = getattr(self._message, "initial_accumulator_value", 0.0)
+        return {f"{name.split('.')[-2]}.momentum1": torch.full(shape, start, device=table.device)}
+
+    @torch.no_grad()
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # as TorchRec's own
+        self, closure: Any = None
+    ) -> None:
+        """Move the tables by the gradients of a backward pass, and forget these."""
+        (group,) = self.param_groups
+        for table, state in self.state.items():
+            if table.grad is None:
+                continue
+            gradient = table.grad
+            if self._scaler is not None:
+                gradient = unscaled(self._scaler, gradient)
+            divisor = None
+            for accumulator in state.values():
+                square = gradient.square()
+                accumulator += square if accumulator.dim() == 2 else square.mean(dim=1)
+                divisor = accumulator.sqrt() + self._message.eps
+                divisor = divisor if divisor.dim() == 2 else divisor[:, None]
+            table.sub_(group["lr"] * (gradient if divisor is None else gradient / divisor))
+        for table in self.state:
+            table.grad = None
