@@ -63,7 +63,7 @@ def build_parallel(
         kind, arguments = sparse_optimizer(config.train_config.sparse_optimizer, device)
         apply_optimizer_in_backward(kind, tables.parameters(), arguments)
     sharders: list[Any] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
-    plan = _sharding_plan(config, objective, tables.lookups, sharders)
+    plan = _sharding_plan(config, objective, tables.lookups, sharders, device)
     managed_sharder: Any = ManagedCollisionEmbeddingCollectionSharder()
     for name, sharding in managed_plans(objective, managed_sharder, device).items():
         plan.plan.pop(f"{name}._embedding_module", None)  # the planner saw the tables within
@@ -79,20 +79,27 @@ def build_parallel(
 
 
 def _sharding_plan(
-    config: pb.EasyRecConfig, objective: nn.Module, lookups: list[Lookup], sharders: list[Any]
+    config: pb.EasyRecConfig,
+    objective: nn.Module,
+    lookups: list[Lookup],
+    sharders: list[Any],
+    device: torch.device,
 ) -> Any:
     """TorchRec's planner, with the config's constraints; the same plan on every rank."""
     logging.getLogger("torchrec").setLevel(logging.ERROR)  # the planner reports at length
     constraints = {}
     common = config.train_config.global_embedding_constraints
+    of_sequences = {lookup.table for lookup in lookups if lookup.part == "sequences"}
     for lookup in lookups:
         if isinstance(lookup.feature, IdFeature):
             chosen = lookup.feature.constraints or common
             if lookup.zch is not None:  # see managed_plans
                 chosen = pb.ParameterConstraints()
+            types = list(chosen.sharding_types) or SHARDING_TYPES
+            if device.type == "cpu" and lookup.table in of_sequences:
+                types = _without_replication(types, lookup.table)
             constraints[lookup.table] = ParameterConstraints(
-                sharding_types=list(chosen.sharding_types) or SHARDING_TYPES,
-                compute_kernels=list(chosen.compute_kernels) or None,
+                sharding_types=types, compute_kernels=list(chosen.compute_kernels) or None
             )
     planner = EmbeddingShardingPlanner(
         constraints=constraints,
@@ -105,6 +112,18 @@ def _sharding_plan(
     except (RuntimeError, PlannerError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"embedding constraints: no sharding plan fits: {reason}") from error
+
+
+def _without_replication(types: list[str], table: str) -> list[str]:
+    """What is left for a table of sequences on a CPU, where FBGEMM's dense kernel pools."""
+    left = [each for each in types if each != "data_parallel"]
+    if not left:
+        raise ConfigError(
+            f"embedding constraints: table `{table}` of a sequence cannot be data_parallel on a "
+            f"CPU, where FBGEMM lacks the kernel; give its feature "
+            f'`embedding_constraints {{ sharding_types: "table_wise" }}`'
+        )
+    return left
 
 
 def describe_sharding(model: DistributedModelParallel) -> str:

@@ -22,6 +22,7 @@ from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.zero_collision import id_histories, load_id_histories
 
 _TABLE = re.compile(r"\.(?:embedding_bags|embeddings)\.(\w+)\.weight")
+_STATE_OF = re.compile(r"optimizer\.parameters\.(.*\.weight)\.")  # of a table
 
 
 @dataclass
@@ -107,7 +108,9 @@ class _GrowingPlanner(dcp.DefaultLoadPlanner):
         saved = dict(metadata.state_dict_metadata)
         for name, tensor in self.state_dict.items():
             known = saved.get(name)
-            if isinstance(known, TensorStorageMetadata) and _has_grown(name, known, tensor):
+            if not isinstance(known, TensorStorageMetadata) or self._is_of_columns(name):
+                continue
+            if _has_grown(name, known, tensor):
                 self.grown[name] = (known.size[0], tensor.shape[0])
                 saved[name] = replace(known, size=tensor.size())  # its chunks stay: the first rows
         self.metadata = replace(metadata, state_dict_metadata=saved)
@@ -121,7 +124,14 @@ class _GrowingPlanner(dcp.DefaultLoadPlanner):
             if known is None:
                 faults.append(f"it has no {name}")
             elif isinstance(known, TensorStorageMetadata) and known.size != tensor.size():
-                faults.append(f"{name} is {list(known.size)} there, {list(tensor.shape)} here")
+                fault = f"{name} is {list(known.size)} there, {list(tensor.shape)} here"
+                if _STATE_OF.match(name) and len(tensor.shape) == 1:
+                    fault += (
+                        " (row-wise state, of which column_wise has one a part: give the feature "
+                        "the sharding_type that its table has in the checkpoint's "
+                        "sharding_plan.json, by embedding_constraints)"
+                    )
+                faults.append(fault)
         for name, (old, new) in self.grown.items():
             found = _TABLE.search(name)
             if found and found[1] in self._hashed_tables:
@@ -132,6 +142,12 @@ class _GrowingPlanner(dcp.DefaultLoadPlanner):
         if faults:
             raise ValueError("; ".join(faults))
         return super().create_local_plan()
+
+    def _is_of_columns(self, name: str) -> bool:
+        """Whether this is row-wise state with several values a row, one a part of its columns."""
+        found = _STATE_OF.match(name)
+        table = self.state_dict.get(f"model.{found[1]}") if found else None
+        return table is not None and self.state_dict[name].shape[0] != table.shape[0]
 
 
 def _has_grown(name: str, known: TensorStorageMetadata, tensor: Any) -> bool:

@@ -47,7 +47,7 @@ def _ids(rows: Rows, lists: dict[str, Lists]) -> KeyedJaggedTensor:
         lengths = torch.cat([lengths, *map(_lengths, lists.values())])
     return KeyedJaggedTensor(
         keys=[*rows.names, *lists], values=values, lengths=lengths, stride=rows.num_rows
-    )
+    ).sync()  # counts the ids of each key here: on a device that would stop it
 
 
 def _keyed_jagged(lists: dict[str, Lists], num_rows: int) -> KeyedJaggedTensor:
@@ -59,7 +59,7 @@ def _keyed_jagged(lists: dict[str, Lists], num_rows: int) -> KeyedJaggedTensor:
         weights=torch.from_numpy(np.concatenate(weights)) if weights else None,
         lengths=torch.cat([_lengths(each) for each in lists.values()]),
         stride=num_rows,
-    )
+    ).sync()
 
 
 def _lengths(lists: Lists) -> Tensor:
