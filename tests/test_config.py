@@ -330,6 +330,10 @@ RELATED = "model_config__dbmtl__task_towers[1]__relation_tower_names"
             r"data_parallel tables cannot have sparse_optimizer.adagrad_optimizer.gradient_clip",
         ),
         (
+            DATA_PARALLEL | {"train_config__sparse_optimizer__adagrad_optimizer__eps": 0.0},
+            r"data_parallel tables must have a sparse_optimizer.adagrad_optimizer.eps above 0",
+        ),
+        (
             {"model_config__dbmtl__task_towers[1]__relation_tower_names": ["later"]},
             r"relation_tower_names must name towers that stand before it \(ctr\), .* `later`",
         ),

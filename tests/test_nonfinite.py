@@ -35,7 +35,8 @@ def poisoned(folder: Path, model: str, **edits: Any) -> Trainer:
     trainer = trainer_here(folder, model, **UNSHUFFLED, **edits)
     state = trainer.model.state_dict()
     weight = next(value for name, value in state.items() if TABLE in name)
-    weight.local_shards()[0].tensor[ITEM] = torch.nan
+    table = weight.local_shards()[0].tensor if hasattr(weight, "local_shards") else weight
+    table[ITEM] = torch.nan
     return trainer
 
 
@@ -83,12 +84,19 @@ def test_a_batch_left_out_is_as_if_it_had_not_been_there(folder, capsys, use_bn,
     assert all(value.isfinite().all() for value in found.values())
 
 
+@pytest.mark.parametrize("sharding_type", ["table_wise", "data_parallel"])
 @pytest.mark.parametrize("skip", [False, True])
-def test_masks_keep_the_tables_still_where_nobody_looks(folder, skip):
+def test_masks_keep_the_tables_still_where_nobody_looks(folder, skip, sharding_type):
     """The guard of CUDA, on the CPU."""
-    trainer = poisoned(folder, f"masks{skip}")
+    types = {"train_config__global_embedding_constraints__sharding_types": [sharding_type]}
+    trainer = poisoned(folder, f"masks{skip}{sharding_type}", **types)
     trainer.guard = NonFiniteGuard(
-        trainer.model, trainer.optimizer.kernels, trainer.train_data, skip=skip, looks=False
+        trainer.model,
+        trainer.optimizer.kernels,
+        trainer.optimizer.replicated.params.values(),
+        trainer.train_data,
+        skip=skip,
+        looks=False,
     )
     moved = []
     for batch in trainer.loader.batches():

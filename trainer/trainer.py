@@ -183,10 +183,10 @@ class Trainer:
         )
 
     def _pipeline(self) -> SparseDistPipeline | None:
+        """What runs ahead of the steps; None trains one batch after the other."""
         train = self.config.train_config
-        if not train.HasField("pipeline_sparse_dist") and self.device.type != "cuda":
-            return None
-        if train.HasField("pipeline_sparse_dist") and not train.pipeline_sparse_dist:
+        is_chosen = train.HasField("pipeline_sparse_dist")
+        if not (train.pipeline_sparse_dist if is_chosen else self.device.type == "cuda"):
             return None
         objective: Any = self.model.module
         tables = objective.model.tables
@@ -292,7 +292,7 @@ class Trainer:
         """Run what is left of an epoch, or of training."""
         read = self.loader.batches(self.state.epoch, self.state.place)
         with closing(self.recorder.stopwatch.timed(read)) as batches:
-            for batch, outputs in self._steps(batches):
+            for batch, outputs in self.steps(batches):
                 self._advance(batch, outputs)
                 if profiler:
                     profiler.step()
@@ -301,7 +301,7 @@ class Trainer:
         if self.pipeline:
             self.pipeline.drain()
 
-    def _steps(self, batches: Iterator[SessionBatch]) -> Iterator[tuple[SessionBatch, Outputs]]:
+    def steps(self, batches: Iterator[SessionBatch]) -> Iterator[tuple[SessionBatch, Outputs]]:
         """Train on each batch; the next begins when it is asked for."""
         if self.pipeline:
             yield from self.pipeline.steps(batches)

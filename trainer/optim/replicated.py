@@ -42,6 +42,11 @@ def check_replicated(config: pb.SparseOptimizer) -> None:
                 f"sparse_optimizer.{kind}.{name}, which only FBGEMM's fused kernels know; remove "
                 f"it, or choose other sharding_types"
             )
+    if not getattr(message, "eps", 1):
+        raise ConfigError(
+            f"embedding constraints: data_parallel tables must have a sparse_optimizer.{kind}.eps "
+            f"above 0, which keeps rows that no batch has read from 0 / 0, but it is 0"
+        )
 
 
 def replicated_tables(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Any]:
