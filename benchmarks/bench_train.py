@@ -149,13 +149,14 @@ def gpu_busy_share(trainer: Trainer) -> float:
     from torch.profiler import ProfilerActivity, profile
 
     batches = trainer.loader.batches(0)
+    steps = trainer.steps(batches)
     for _ in range(PROFILED_STEPS):
-        trainer.train_step(next(batches))
+        next(steps)
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as trace:
         started = time.perf_counter()
         for _ in range(PROFILED_STEPS):
-            trainer.train_step(next(batches))
+            next(steps)
         torch.cuda.synchronize()
         seconds = time.perf_counter() - started
     batches.close()

@@ -58,16 +58,20 @@ class SparseDistPipeline(TrainPipelineSparseDist[SessionBatch, Any]):
                 return
             yield step
 
-    def drain(self) -> None:
-        """Wait for what is on its way, and forget it; all ranks together."""
+    def stop(self) -> None:
+        """Wait for what is on its way, forget it, and leave the tables; all ranks together."""
         for context in self.contexts:
             for request in context.input_dist_tensors_requests.values():
                 request.wait()
         self.reset()
+        self.detach()
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
         """In here the tables look up what they are given; the batches on their way stay so."""
+        if not self._model_attached:  # stopped
+            yield
+            return
         forwards = [module.forward for module in self._pipelined_modules]
         self.detach()
         try:

@@ -299,7 +299,7 @@ class Trainer:
                 if self.is_at_group_end and (self.should_stop or self._is_at_end()):
                     break
         if self.pipeline:
-            self.pipeline.drain()
+            self.pipeline.stop()
 
     def steps(self, batches: Iterator[SessionBatch]) -> Iterator[tuple[SessionBatch, Outputs]]:
         """Train on each batch; the next begins when it is asked for."""
