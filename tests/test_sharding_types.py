@@ -15,7 +15,10 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from tests.datasets import write_dataset
 from tests.test_sequence_training import sequence_config, sequence_table
 from trainer.checkpoints.checkpoint import PLAN_FILE, list_checkpoints
+from trainer.checkpoints.restore import find_run, restore
 from trainer.config import ConfigError, edit_config
+from trainer.parallel import describe_sharding
+from trainer.tasks import parse_tasks
 from trainer.trainer import Trainer
 
 NUM_STEPS = 6
@@ -76,6 +79,13 @@ def train(folder: Path, model: str, case: str, layout: str, num_steps: int) -> N
     dist.barrier()
 
 
+def restored(model_dir: Path) -> None:
+    """How evaluation and prediction lay a checkpoint's tables."""
+    run = find_run(None, str(model_dir))
+    model: Any = restore(run, parse_tasks(run.config), torch.device("cpu"), averages=False)[0]
+    (model_dir / f"restored.{dist.get_rank()}").write_text(describe_sharding(model))
+
+
 def work(rank: int, folder: str) -> None:
     """Whole runs; one whose tables lie otherwise after each stop; two that cannot go on."""
     torch.set_num_threads(1)
@@ -85,6 +95,7 @@ def work(rank: int, folder: str) -> None:
     train(path, "adagrad table_wise", "adagrad", "table_wise", NUM_STEPS)
     for layout in ("table_wise", "data_parallel"):
         train(path, f"rowwise {layout}", "rowwise", layout, NUM_STEPS)
+    restored(path / "rowwise data_parallel")
     for layout, until in CHAIN.items():
         train(path, "chain", "adagrad", layout, until)
     train(path, "chain", "adagrad", "table_wise", NUM_STEPS)
@@ -129,6 +140,11 @@ def test_tables_of_which_each_rank_has_a_copy_move_as_the_others(folder):
     types = torch.load(folder / "rowwise data_parallel.result")["types"]
     assert types == [{"data_parallel", "table_wise"}]
     expect_same(folder, "rowwise data_parallel", "rowwise table_wise")
+
+
+def test_scoring_keeps_one_of_the_copies(folder):
+    plan = json.loads((folder / "rowwise data_parallel" / "restored.0").read_text())
+    assert {each["sharding_type"] for each in plan.values()} == {"table_wise"}
 
 
 def test_a_checkpoint_loads_into_tables_that_lie_otherwise(folder):

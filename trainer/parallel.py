@@ -42,10 +42,11 @@ SHARDING_TYPES = ["table_wise", "row_wise"]
 
 
 def build_parallel(
-    config: pb.EasyRecConfig, tasks: list[Task], device: torch.device
+    config: pb.EasyRecConfig, tasks: list[Task], device: torch.device, is_trained: bool = True
 ) -> tuple[DistributedModelParallel, TrainOptimizer]:
     """The sharded model over all ranks and the optimizer of its dense and sparse parameters.
 
+    Without training no rank needs copies of tables: `data_parallel` ones lie as others do then.
     Parameters start from `train_config.seed` alone: every world size starts from the same values.
     """
     seed = config.train_config.seed
@@ -63,7 +64,7 @@ def build_parallel(
         kind, arguments = sparse_optimizer(config.train_config.sparse_optimizer, device)
         apply_optimizer_in_backward(kind, tables.parameters(), arguments)
     sharders: list[Any] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
-    plan = _sharding_plan(config, objective, tables.lookups, sharders, device)
+    plan = _sharding_plan(config, objective, tables.lookups, sharders, device, is_trained)
     managed_sharder: Any = ManagedCollisionEmbeddingCollectionSharder()
     for name, sharding in managed_plans(objective, managed_sharder, device).items():
         plan.plan.pop(f"{name}._embedding_module", None)  # the planner saw the tables within
@@ -84,6 +85,7 @@ def _sharding_plan(
     lookups: list[Lookup],
     sharders: list[Any],
     device: torch.device,
+    is_trained: bool,
 ) -> Any:
     """TorchRec's planner, with the config's constraints; the same plan on every rank."""
     logging.getLogger("torchrec").setLevel(logging.ERROR)  # the planner reports at length
@@ -96,8 +98,10 @@ def _sharding_plan(
             if lookup.zch is not None:  # see managed_plans
                 chosen = pb.ParameterConstraints()
             types = list(chosen.sharding_types) or SHARDING_TYPES
-            if device.type == "cpu" and lookup.table in of_sequences:
-                types = _without_replication(types, lookup.table)
+            if not is_trained:
+                types = _without_copies(types) or SHARDING_TYPES
+            elif device.type == "cpu" and lookup.table in of_sequences:
+                types = _types_of_sequence(types, lookup.table)
             constraints[lookup.table] = ParameterConstraints(
                 sharding_types=types, compute_kernels=list(chosen.compute_kernels) or None
             )
@@ -114,9 +118,9 @@ def _sharding_plan(
         raise ConfigError(f"embedding constraints: no sharding plan fits: {reason}") from error
 
 
-def _without_replication(types: list[str], table: str) -> list[str]:
-    """What is left for a table of sequences on a CPU, where FBGEMM's dense kernel pools."""
-    left = [each for each in types if each != "data_parallel"]
+def _types_of_sequence(types: list[str], table: str) -> list[str]:
+    """What is left on a CPU, where FBGEMM's dense kernel pools. Raises ConfigError for nothing."""
+    left = _without_copies(types)
     if not left:
         raise ConfigError(
             f"embedding constraints: table `{table}` of a sequence cannot be data_parallel on a "
@@ -124,6 +128,10 @@ def _without_replication(types: list[str], table: str) -> list[str]:
             f'`embedding_constraints {{ sharding_types: "table_wise" }}`'
         )
     return left
+
+
+def _without_copies(types: list[str]) -> list[str]:
+    return [each for each in types if each != "data_parallel"]
 
 
 def describe_sharding(model: DistributedModelParallel) -> str:

@@ -107,7 +107,7 @@ def restore(
     train.sparse_optimizer.sgd_optimizer.SetInParent()  # keeps nothing, and is for every device
     train.dense_optimizer.sgd_optimizer.momentum = 0.0
     del train.dense_optimizer.part_optimizers[:]
-    model, optimizer = build_parallel(config, tasks, device)
+    model, optimizer = build_parallel(config, tasks, device, is_trained=False)
     state: dict[str, Any] = {"model": model.state_dict()}
     metadata = CheckpointReader(run.checkpoint).read_metadata()
     check_same_model(metadata, state["model"], run.checkpoint)
