@@ -22,7 +22,7 @@ from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.zero_collision import id_histories, load_id_histories
 
 _TABLE = re.compile(r"\.(?:embedding_bags|embeddings)\.(\w+)\.weight")
-_STATE_OF = re.compile(r"optimizer\.parameters\.(.*\.weight)\.")  # of a table
+_STATE_OF = re.compile(rf"optimizer\.parameters\.(.*{_TABLE.pattern})\.")  # of a table
 
 
 @dataclass
@@ -147,7 +147,7 @@ class _GrowingPlanner(dcp.DefaultLoadPlanner):
         """Whether this is row-wise state with several values a row, one a part of its columns."""
         found = _STATE_OF.match(name)
         table = self.state_dict.get(f"model.{found[1]}") if found else None
-        return table is not None and self.state_dict[name].shape[0] != table.shape[0]
+        return table is not None and self.state_dict[name].shape[:1] != table.shape[:1]
 
 
 def _has_grown(name: str, known: TensorStorageMetadata, tensor: Any) -> bool:
