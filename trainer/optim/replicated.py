@@ -10,7 +10,7 @@ formulas, g the gradient of a row, m its state):
     row-wise Adagrad    m += mean(g^2)    w -= lr * g / (sqrt(m) + eps)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -91,19 +91,30 @@ class ReplicatedTables(KeyedOptimizer):
         self, closure: Any = None
     ) -> None:
         """Move the tables by the gradients of a backward pass, and forget these."""
+        tables = [table for table in self.state if table.grad is not None]
+        if not tables:
+            return
+        updates = self._updates(tables, [self._gradient(table) for table in tables])
         (group,) = self.param_groups
-        for table, state in self.state.items():
-            if table.grad is None:
-                continue
-            gradient = table.grad
-            if self._scaler is not None:
-                gradient = unscaled(self._scaler, gradient)
-            divisor = None
-            for accumulator in state.values():
-                square = gradient.square()
-                accumulator += square if accumulator.dim() == 2 else square.mean(dim=1)
-                divisor = accumulator.sqrt() + self._message.eps
-                divisor = divisor if divisor.dim() == 2 else divisor[:, None]
-            table.sub_(group["lr"] * (gradient if divisor is None else gradient / divisor))
-        for table in self.state:
+        torch._foreach_add_([table.detach() for table in tables], updates, alpha=-group["lr"])
+        for table in tables:
             table.grad = None
+
+    def _gradient(self, table: Any) -> Tensor:
+        return table.grad if self._scaler is None else unscaled(self._scaler, table.grad)
+
+    def _updates(self, tables: list[Any], gradients: list[Tensor]) -> Sequence[Tensor]:
+        """What each table moves by, without the learning rate; all tables in a few kernels."""
+        accumulators = [each for table in tables for each in self.state[table].values()]
+        if not accumulators:
+            return gradients
+        is_rowwise = accumulators[0].dim() == 1
+        squares = torch._foreach_mul(gradients, gradients)
+        if is_rowwise:
+            squares = [square.mean(dim=1) for square in squares]
+        torch._foreach_add_(accumulators, squares)
+        divisors = torch._foreach_sqrt(accumulators)
+        torch._foreach_add_(divisors, self._message.eps)
+        if is_rowwise:
+            divisors = [divisor[:, None] for divisor in divisors]
+        return torch._foreach_div(gradients, divisors)
