@@ -94,7 +94,7 @@ class ReplicatedTables(KeyedOptimizer):
         tables = [table for table in self.state if table.grad is not None]
         if not tables:
             return
-        updates = self._updates(tables, [self._gradient(table) for table in tables])
+        updates: Any = self._updates(tables, [self._gradient(table) for table in tables])
         (group,) = self.param_groups
         torch._foreach_add_([table.detach() for table in tables], updates, alpha=-group["lr"])
         for table in tables:
