@@ -60,7 +60,7 @@ def dying_rename(self: Path, target: Any) -> Path:
     return rename(self, target)
 
 
-advance = Trainer._advance
+train_step = Trainer.train_step
 admit = NonFiniteGuard.admit
 now: set[str] = set()  # the faults of this step
 
@@ -74,7 +74,7 @@ def slow_step(self, batch):
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = FULL_DISK_BYTES if "disk_full" in now else most
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
-    return advance(self, batch)
+    return train_step(self, batch)
 
 
 def admit_nan(self, loss, outputs, batch):
@@ -85,7 +85,7 @@ def admit_nan(self, loss, outputs, batch):
 if __name__ == "__main__":
     checkpoint_writer._FileWriter = DyingWriter
     Path.rename = dying_rename
-    Trainer._advance = slow_step
+    Trainer.train_step = slow_step
     NonFiniteGuard.admit = admit_nan
     status = main()
     os.write(1, f"rank {RANK} ends with status {status}\n".encode())

@@ -22,6 +22,8 @@ from trainer.tasks import parse_tasks
 from trainer.trainer import Trainer
 
 NUM_STEPS = 6
+# A softmax does not see it: its gradient is rounding alone, from which Adam makes whole steps.
+SHIFT = "encoders.all.0.score.1.bias"
 SEQUENCE = (  # whose items and candidate share a table
     "feature_configs[5]__sequence_feature__features[0]__id_feature",
     "feature_configs[6]__id_feature",
@@ -126,6 +128,8 @@ def expect_same(folder: Path, model: str, reference: str) -> None:
     )
     assert found.keys() == expected.keys()
     for name, value in expected.items():
+        if SHIFT in name:
+            continue
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
