@@ -6,16 +6,17 @@ The job fails on them, or sets them aside with the reason (`--on-bad-rows quaran
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 if __package__:  # imported as preprocessing.bad_rows
-    from preprocessing import timestamps
+    from preprocessing import sort_prefix, timestamps
     from preprocessing.row_hash import column
 else:  # run by spark-submit, see jrc_sort.py
+    import sort_prefix
     import timestamps
     from row_hash import column
 
@@ -25,10 +26,11 @@ FIRST_YEAR, END_YEAR = 1970, 2100  # no click was logged before or after
 
 @dataclass(frozen=True)
 class InputFacts:
-    """Rows of the input, and how many of them are bad by reason."""
+    """Rows of the input, how many of them are bad by reason, and what can speed up their sort."""
 
     rows: int
     bad_rows: dict[str, int]
+    sort_prefix: sort_prefix.SortPrefix | None = field(default=None, compare=False)
 
     @property
     def good_rows(self) -> int:
@@ -65,13 +67,19 @@ class BadRows:
         for number, (_, condition) in reversed(list(enumerate(conditions))):
             chosen = F.when(condition, number).otherwise(chosen)
         self._number = chosen  # of the reason, or null
+        self._keys = sort_prefix.key_columns(df.schema, tuple(session_columns), timestamp_column)
 
     def count(self) -> InputFacts:
         """Count all rows and the bad ones, in one pass over the key columns."""
         per_reason = [F.count_if(self._number == n) for n in range(len(self._reasons))]
-        rows, *bad = self._df.agg(F.count(F.lit(1)), *per_reason).collect()[0]
-        found = dict(zip(self._reasons, bad, strict=True))
-        return InputFacts(rows, {reason: count for reason, count in found.items() if count})
+        bounds = self._keys.bounds(self._number.isNull()) if self._keys else []
+        rows, *found = self._df.agg(F.count(F.lit(1)), *per_reason, *bounds).collect()[0]
+        bad = {reason: n for reason, n in zip(self._reasons, found, strict=False) if n}
+        prefix = None
+        if self._keys and rows > sum(bad.values()):
+            lowest, highest, first, last = found[len(self._reasons) :]
+            prefix = sort_prefix.SortPrefix(self._keys, (lowest, highest), (first, last))
+        return InputFacts(rows, bad, prefix)
 
     def good(self) -> DataFrame:
         """The rows that can be laid out."""

@@ -147,7 +147,9 @@ def _run_phases(
         if facts.bad_rows:
             dataset_writer.write_quarantine(bad.bad(), held)
         encoded = encode_features(bad.good() if facts.bad_rows else events, options, held)
-        layout = session_layout.lay_out(encoded.rows, rules, num_partitions, split)
+        layout = session_layout.lay_out(
+            encoded.rows, rules, num_partitions, split, facts.sort_prefix
+        )
         layout_report.check_labels(layout.schema, options.label_columns)
         written = dataset_writer.write_rows(layout, held, options.row_group_bytes)
         if encoded.vocabulary:  # moved when the rows, which are encoded by it, are written

@@ -22,14 +22,19 @@ from pyspark.sql import types as T
 if __package__:  # imported as preprocessing.session_layout
     from preprocessing import timestamps
     from preprocessing.row_hash import column, row_hash
+    from preprocessing.sort_prefix import SortPrefix
 else:  # run by spark-submit, see jrc_sort.py
     import timestamps
     from row_hash import column, row_hash
+    from sort_prefix import SortPrefix
 
 DEFAULT_ID_COLUMN = "session_id64"
 POLICIES = ("cut", "newest", "drop")
 TRAIN, EVAL = SPLITS = ("train", "eval")
 _FRACTION_STEPS = 1_000_000
+# A sort computes the hash of two rows whenever all keys before it are equal: cheaper than to keep
+# one for each row, unless rows are wide and many of them tied.
+_HASHED_BY_THE_SORT = 32  # columns at most
 
 
 @dataclass(frozen=True)
@@ -156,12 +161,17 @@ def check_times(schema: T.StructType, rules: SessionRules, split: SplitRule | No
 
 
 def lay_out(
-    df: DataFrame, rules: SessionRules, num_partitions: int, split: SplitRule | None = None
+    df: DataFrame,
+    rules: SessionRules,
+    num_partitions: int,
+    split: SplitRule | None = None,
+    sort_prefix: SortPrefix | None = None,
 ) -> Layout:
     """Every session in one partition, contiguous, ordered by timestamp, tie-breakers, content.
 
     `repartition(n, key)` never splits a key; a REBALANCE hint would. Rows with equal keys are
     ordered by a hash of all their columns, so the order does not depend on the input's files.
+    `sort_prefix`, for rows within its bounds, changes nothing but the time that the sort takes.
 
     Raises:
         ValueError: the rules do not fit the timestamp column.
@@ -169,12 +179,15 @@ def lay_out(
     keys = rules.keys(df.schema)
     start, position, length, side, content = _unused_names(df, keys)
     shuffle = [column(name) for name in keys.partition_by]
-    order = [column(name) for name in (rules.timestamp, *rules.tie_breakers, content)]
-    rows = (
-        df.repartition(num_partitions, *shuffle)
-        .withColumn(content, row_hash(df.schema))
-        .sortWithinPartitions(*shuffle, *order)
-    )
+    rows, tie = df.repartition(num_partitions, *shuffle), row_hash(df.schema)
+    has_windows = bool(split or rules.gap_seconds is not None or rules.max_rows is not None)
+    if has_windows or len(df.columns) > _HASHED_BY_THE_SORT:
+        rows, tie = rows.withColumn(content, tie), column(content)
+    order = [*(column(name) for name in (rules.timestamp, *rules.tie_breakers)), tie]
+    # Windows would sort again after an order that starts with anything but their own columns.
+    prefix = sort_prefix.column() if sort_prefix and not has_windows else None
+    first = [] if prefix is None else [prefix]
+    rows = rows.sortWithinPartitions(*first, *shuffle, *order)
     session, counts = shuffle, None
     if rules.gap_seconds is not None:
         of_user = Window.partitionBy(*shuffle).orderBy(*order)

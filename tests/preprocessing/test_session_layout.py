@@ -245,17 +245,22 @@ def test_one_shuffle_whatever_the_flags(events):
     assert execution.executedPlan().toString().count("Exchange ") == 1
 
 
-def test_rows_with_equal_keys_have_one_order_whatever_the_input_order(frame):
+@pytest.mark.parametrize("more_columns", [0, 40])
+def test_rows_with_equal_keys_have_one_order_whatever_the_input_order(frame, more_columns):
+    more = [F.lit(n).alias(f"more_{n}") for n in range(more_columns)]
     rows = [f"(1, 1, 1, {n}, map('k', {n}), 'row_hash')" for n in range(20)]
     columns = "u, t, i, n, m, row_hash"
+    orders = []
     for rules in (
         SessionRules(("u",), "t", ("i",)),
-        SessionRules(("u",), "t", ("i",), "s", 1, max_rows=9, long_sessions="newest"),
+        SessionRules(("u",), "t", ("i",), "s", 1, max_rows=20, long_sessions="newest"),
     ):
-        one = session_layout.lay_out(frame(columns, *rows), rules, 2).rows
-        other = session_layout.lay_out(frame(columns, *rows[::-1]).repartition(5), rules, 2).rows
-        assert [row.n for row in one.collect()] == [row.n for row in other.collect()]
-        assert one.columns[:6] == columns.split(", ")
+        for df in (frame(columns, *rows), frame(columns, *rows[::-1]).repartition(5)):
+            found = session_layout.lay_out(df.select("*", *more), rules, 2).rows
+            assert found.columns[:6] == columns.split(", ")
+            orders.append([row.n for row in found.collect()])
+    assert sorted(orders[0]) == list(range(20)) != orders[0]
+    assert orders == [orders[0]] * 4
 
 
 @pytest.mark.parametrize(
