@@ -20,7 +20,7 @@ STAMP := .venv/ready-$(DEVICE)
 IN_VENV := env -u SPARK_HOME -u SPARK_CONF_DIR PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo trivago test lint docker-lint docs compile-kernels kill-test fuzz audit gpu-check format protos \
+.PHONY: help setup demo trivago test lint docker-lint docs compile-kernels long-test kill-test fuzz audit gpu-check format protos \
 	wheel lock clean
 
 help: ## list the targets
@@ -41,8 +41,12 @@ trivago: setup ## the same on real data: make trivago RAW=path/to/trivago_action
 	@[[ -f "$(RAW)" ]] || { echo "RAW must be the raw Parquet file, got: '$(RAW)'" >&2; exit 1; }
 	@$(IN_VENV) bash examples/trivago/run.sh "$(RAW)"
 
-test: lint compile-kernels ## every check: lint, types, kernels, tests
-	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25
+test: lint ## what CI runs: lint, types, documentation, kernels for sm_90, tests (20 minutes)
+	@$(IN_VENV) python scripts/compile_kernels.py --arch 90
+	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25
+
+long-test: compile-kernels ## kernels for three GPU generations; a Spark cluster, machines killed and joined again (6 minutes)
+	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -m long
 
 lint: setup docker-lint docs ## ruff (rules and format), pyright, and what the targets named here check
 	@$(IN_VENV) ruff check .

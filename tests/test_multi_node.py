@@ -169,7 +169,7 @@ def whole(folder) -> dict:
     return tensors(folder / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_machines_that_die_and_join_again_change_nothing(start, folder, whole):
     first, second = start(0, "first.log"), start(1, "second.log")
     first.wait_for_checkpoint(4)

@@ -127,7 +127,7 @@ def submit(master: str, conf: dict[str, str], script: Path, *flags: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_writes_what_one_machine_writes(cluster, spark, tmp_path, run_job):
     url, workers = cluster
     source = tmp_path / "events"
