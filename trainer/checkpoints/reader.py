@@ -92,7 +92,8 @@ def _weights_only() -> Iterator[None]:
     before = os.environ.get(name)
     os.environ[name] = "1"
     try:
-        yield
+        with torch.serialization.safe_globals([bytes]):  # b"" is pickled as a call of `bytes`
+            yield
     finally:
         os.environ.pop(name)
         if before is not None:
