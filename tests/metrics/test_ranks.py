@@ -17,6 +17,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from trainer.metrics import BinaryMetrics, MulticlassMetrics, Ranks, RegressionMetrics
+from trainer.metrics.group_rows import GroupRows
+from trainer.metrics.groups import grouped_auc, grouped_xauc
 from trainer.metrics.requests import Requests
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -55,6 +57,16 @@ for kind, (build, own, truth) in KINDS.items():
         if kind == "binary":
             answers[f"plots, {name}"] = metrics.plots(Ranks.of())
     answers[f"{kind}, nothing"] = build().compute(Ranks.of())["rows"]
+
+few = np.arange(400) // 200 * 7
+for kind, metric in {"auc": grouped_auc, "xauc": grouped_xauc}.items():
+    own = slice(*[(0, 330), (330, 400)][rank])  # the first rank has a part of either group
+    thinned, whole = (GroupRows(by_label=kind == "auc", max_rows=n) for n in (100, 1_000))
+    for each in (thinned, whole):
+        each.update(score[own, 0], label[own] == 0, few[own], np.arange(400)[own])
+        found = metric(each, Ranks.of())
+        answers.setdefault(f"few groups, {kind}", []).append(
+            [found.weighted, found.stderr, found.coverage, found.group_coverage])
 
 bad = BinaryMetrics("click")
 bad.update(np.array([[0.5, np.nan][rank]]), np.zeros(1), np.zeros(1, dtype=np.int64))
@@ -124,6 +136,16 @@ def test_coarse_areas_of_two_ranks_are_within_their_bound(answers):
         found = answers[0][name]
         assert abs(found["auc"] - exact) <= found["auc_error_bound"]
         assert 0 < found["auc_error_bound"] < 0.2
+
+
+@pytest.mark.parametrize("kind", ["auc", "xauc"])
+def test_few_groups_of_two_ranks_are_measured_on_some_rows_of_both(answers, kind):
+    for answer in answers:
+        (found, stderr, *coverage), (exact, none, *_) = answer[f"few groups, {kind}"]
+        assert abs(found - exact) < 3 * stderr
+        assert 0 < stderr < 0.2
+        assert (none, coverage) == (0.0, [1.0, 1.0])
+    assert answers[0] == {**answers[1], "own group": answers[0]["own group"]}
 
 
 def test_bad_scores_of_one_rank_are_an_error_on_both(answers):

@@ -16,7 +16,14 @@ from sklearn.metrics import (
 from tests.metrics.loops import pairwise_xauc
 from trainer.config import ConfigError, parse_config
 from trainer.metrics import BinaryMetrics, MulticlassMetrics, Ranks, RegressionMetrics, gauc
-from trainer.metrics.requests import BINARY, MULTICLASS, REGRESSION, Requests, parse_requests
+from trainer.metrics.requests import (
+    BINARY,
+    MULTICLASS,
+    REGRESSION,
+    Requests,
+    check_train_metrics,
+    parse_requests,
+)
 
 ALONE = Ranks.alone()
 
@@ -101,6 +108,26 @@ def test_multiclass_metrics_equal_sklearn():
     assert found["logloss"] == pytest.approx(log_loss(label, score))
 
 
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+def test_multiclass_auc_of_two_classes_equals_sklearn(average):
+    score, label, session = click_rows(500, 5)
+    wanted = asked(f"metrics {{ multiclass_auc {{ average: '{average}' }} }}")
+    metrics = BinaryMetrics("click", wanted)
+    metrics.update(score, label, session)
+    found = metrics.compute(ALONE)
+    name = {"macro": "multiclass_auc", "weighted": "multiclass_auc_weighted"}[average]
+    of_class = np.stack([1 - score, score], axis=1)
+    expected = roc_auc_score(np.eye(2)[label], of_class, average=average)
+    assert found[name] == pytest.approx(expected, abs=1e-12)
+    assert found[f"{name}_error_bound"] == 0.0
+
+
+def test_multiclass_auc_of_one_class_is_nan():
+    metrics = BinaryMetrics("click", asked("metrics { multiclass_auc {} }"))
+    metrics.update(np.array([0.2, 0.4]), np.zeros(2), np.arange(2))
+    assert math.isnan(metrics.compute(ALONE)["multiclass_auc"])
+
+
 def test_a_class_without_rows_has_no_share_in_the_mean():
     metrics = MulticlassMetrics("kind", 3, asked("metrics { multiclass_auc {} }", MULTICLASS))
     score = np.array([[0.6, 0.4, 0.0], [0.3, 0.7, 0.0]])
@@ -134,7 +161,7 @@ def test_regression_metrics_equal_sklearn_and_loops():
     assert found["xauc_stderr"] == found["xauc_stderr[user]"] == 0.0
 
 
-def test_xauc_of_too_many_rows_is_that_of_some_sessions():
+def test_xauc_of_too_many_rows_is_that_of_some_rows():
     rng = np.random.default_rng(4)
     label = rng.normal(size=20_000)
     score, session = label + rng.normal(size=20_000), np.arange(20_000) // 4
@@ -200,6 +227,26 @@ def test_message(call, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared below, literally
         call()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train_metrics { auc {} decay_step: 10 } train_metrics { auc {} decay_step: 99 }",
+        "train_metrics { accuracy { threshold: 0.1 } } train_metrics { accuracy {} }",
+        "train_metrics { recall_at_k { top_k: 3 } } train_metrics { recall_at_k { top_k: 3 } }",
+    ],
+)
+def test_train_metrics_of_one_name_are_an_error(text):
+    metrics = parse_config(f"model_config {{ {text} }}").model_config.train_metrics
+    with pytest.raises(ConfigError, match=r"task `click`: train_metrics must have each metric onc"):
+        check_train_metrics(metrics, BINARY, "task `click`")
+
+
+def test_train_metrics_of_several_k_are_several():
+    text = "train_metrics { recall_at_k { top_k: 3 } } train_metrics { recall_at_k { top_k: 5 } }"
+    metrics = parse_config(f"model_config {{ {text} }}").model_config.train_metrics
+    check_train_metrics(metrics, BINARY, "task `click`")
 
 
 @pytest.mark.parametrize(

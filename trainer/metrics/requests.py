@@ -81,7 +81,8 @@ def parse_requests(metrics: Sequence[pb.MetricConfig], label_kind: str, where: s
 def check_train_metrics(
     metrics: Sequence[pb.TrainMetricConfig], label_kind: str, where: str
 ) -> None:
-    """Raises ConfigError as parse_requests does, and for a faulty decay."""
+    """Raises ConfigError as parse_requests does, for a faulty decay, and for two of one name."""
+    names: set[str] = set()
     for metric in metrics:
         kind = metric.WhichOneof("metric")
         if kind is None:
@@ -94,6 +95,13 @@ def check_train_metrics(
             )
         if not metric.decay_step:
             raise ConfigError(f"{where}: train_metrics.decay_step must be positive, but got: 0")
+        name = f"{kind} of top_k {metric.recall_at_k.top_k}" if kind == "recall_at_k" else kind
+        if name in names:
+            raise ConfigError(
+                f"{where}: train_metrics must have each metric once, as its name stands in the log "
+                f"without options, but got twice: {name}; leave one out"
+            )
+        names.add(name)
 
 
 def check_kind(kind: str, label_kind: str, where: str) -> None:

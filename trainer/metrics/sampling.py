@@ -1,4 +1,4 @@
-"""A random part of the groups of a column, the same on every rank: 1 in 2^level of them."""
+"""Random parts of groups and rows, the same on every rank and in each evaluation of the data."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,3 +17,15 @@ def hash64(group: NDArray) -> NDArray[np.uint64]:
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
+
+
+def row_numbers(session: NDArray) -> NDArray[np.int64]:
+    """A number of each row, [N], from its session's number and its place there.
+
+    Args:
+        session: [N]; the rows of a session are all there, side by side.
+    """
+    starts = np.flatnonzero(np.diff(session, prepend=session[:1] - 1))
+    sizes = np.diff(starts, append=len(session))
+    place = np.arange(len(session)) - np.repeat(starts, sizes)
+    return hash64(session).view(np.int64) + place

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from trainer.metrics.calibration import CalibrationSums, FieldSums, calibration_error
 from trainer.metrics.checks import InputCounts
-from trainer.metrics.groups import GroupMean, GroupRows, grouped_auc, grouped_xauc, xauc
+from trainer.metrics.group_rows import GroupRows
+from trainer.metrics.groups import GroupMean, grouped_auc, grouped_xauc, share_variance, xauc
 from trainer.metrics.pairs import Int64Array
 from trainer.metrics.ranks import Ranks
 from trainer.metrics.requests import DEFAULT_BINS, Requests
-from trainer.metrics.sampling import hash64
+from trainer.metrics.sampling import row_numbers
 from trainer.metrics.scores import MAX_SCORES, ScoreCounts
 from trainer.metrics.sessions import SessionRanking
 
@@ -74,7 +75,7 @@ class BinaryMetrics:
         )
         self._by_session = [key for key in self.asked.group_by if (key,) == session_columns]
         others = [key for key in self.asked.group_by if key not in self._by_session]
-        self._groups = {key: GroupRows() for key in others}
+        self._groups = {key: GroupRows(by_label=True) for key in others}
         self._fields = {field: FieldSums() for field in self.asked.fields}
         self._correct = np.zeros(len(self.asked.thresholds))
 
@@ -87,8 +88,9 @@ class BinaryMetrics:
         self._scores.update(prob, is_positive)
         self._sums.update(prob, is_positive)
         self._sessions.update(prob, is_positive, session[good])
+        numbers = row_numbers(session)[good]
         for key, rows in self._groups.items():
-            rows.update(prob, is_positive, (groups or {})[key][good])
+            rows.update(prob, is_positive, (groups or {})[key][good], numbers)
         for field, sums in self._fields.items():
             sums.update(prob, is_positive, (groups or {})[field][good])
         self._correct += [((prob > each) == is_positive).sum() for each in self.asked.thresholds]
@@ -100,6 +102,9 @@ class BinaryMetrics:
         auc, auc_error_bound = scores.auc()
         sessions = self._sessions.lengths.over_ranks(ranks).gauc()
         found = {"auc": auc, "auc_error_bound": auc_error_bound, **_named("gauc", sessions)}
+        for average in self.asked.averages:  # the AUC of either class against the other is the same
+            name = _multiclass_auc(average)
+            found |= {name: auc, f"{name}_error_bound": auc_error_bound}
         found |= sums.metrics(self.asked.eta)
         for bins in self.asked.bins:
             found[f"ece_equal_mass@{bins}"] = calibration_error(scores.equal_mass_bins(bins))
@@ -178,7 +183,7 @@ class MulticlassMetrics:
         support = np.array([total.sums()[1][1].sum() for total in totals], dtype=np.float64)
         for average in self.asked.averages:
             weights = support if average == "weighted" else np.ones(len(support))
-            name = "multiclass_auc" if average == "macro" else "multiclass_auc_weighted"
+            name = _multiclass_auc(average)
             weights = weights * [not math.isnan(area) for area, _ in areas]
             found[name], found[f"{name}_error_bound"] = _weighted_mean(areas, weights)
         return found | {"rows": float(rows)}
@@ -196,8 +201,8 @@ class RegressionMetrics:
         self.asked, self.max_xauc_rows = asked or Requests(), max_xauc_rows
         self._input = InputCounts(task, num_class=0, unit_scores=False)
         self._sums = np.zeros(2)  # of squared and absolute errors
-        self._groups = {key: GroupRows() for key in self.asked.group_by}
-        self._all = GroupRows(max_xauc_rows)  # by session
+        self._groups = {key: GroupRows(by_label=False) for key in self.asked.group_by}
+        self._all = GroupRows(by_label=False, max_rows=max_xauc_rows)  # each row is a group
 
     def update(
         self, score: NDArray, label: NDArray, session: Int64Array, groups: Groups | None = None
@@ -207,10 +212,11 @@ class RegressionMetrics:
         prediction, target = score[good].astype(np.float64), label[good].astype(np.float64)
         error = prediction - target
         self._sums += [np.square(error).sum(), np.abs(error).sum()]
+        numbers = row_numbers(session)[good]
         for key, rows in self._groups.items():
-            rows.update(prediction, target, (groups or {})[key][good])
+            rows.update(prediction, target, (groups or {})[key][good], numbers)
         if self.asked.xauc:
-            self._all.update(prediction, target, session[good])
+            self._all.update(prediction, target, numbers, numbers)
 
     def compute(self, ranks: Ranks) -> dict[str, float]:
         """Metrics by name; see TaskMetrics."""
@@ -218,9 +224,11 @@ class RegressionMetrics:
         squared, absolute = (ranks.sum(self._sums) / max(rows, 1)).tolist()
         found = {"mse": squared, "mae": absolute} if rows else {"mse": math.nan, "mae": math.nan}
         if self.asked.xauc:
-            score, target, session = self._all.of_all_ranks(ranks, self.max_xauc_rows)
-            found["xauc"] = _first(xauc(score, target, np.zeros(len(score), dtype=np.int64)))
-            found["xauc_stderr"] = _xauc_stderr(score, target, session) if self._all.level else 0.0
+            kept = self._all.sampled_over_ranks(ranks, self.max_xauc_rows)
+            value = xauc(kept.score, kept.target, np.zeros(len(kept.score), dtype=np.int64))
+            pairs = np.full(len(value), len(kept.score) // 2 if self._all.level else math.inf)
+            found["xauc"] = _first(value)
+            found["xauc_stderr"] = _first(np.sqrt(share_variance(value, pairs)))
         for key, of_key in self._groups.items():
             mean = grouped_xauc(of_key, ranks)
             found |= {f"xauc[{key}]": mean.weighted, f"xauc_coverage[{key}]": mean.coverage}
@@ -228,10 +236,8 @@ class RegressionMetrics:
         return found | {"rows": float(rows)}
 
 
-def _xauc_stderr(score: NDArray, target: NDArray, session: Int64Array) -> float:
-    """Standard error of the XAUC of sampled sessions: from how much 16 parts of them differ."""
-    parts = xauc(score, target, (hash64(session) % np.uint64(16)).astype(np.int64))
-    return float(np.nanstd(parts, ddof=1) / math.sqrt(len(parts)))
+def _multiclass_auc(average: str) -> str:
+    return "multiclass_auc" if average == "macro" else "multiclass_auc_weighted"
 
 
 def _first(values: NDArray[np.float64]) -> float:
