@@ -14,7 +14,7 @@ from launch.process import exit_now, run_on_ranks
 from trainer.checkpoints.restore import Run, find_run, restore
 from trainer.checks.config import check_config, check_data
 from trainer.compare import Difference, compare
-from trainer.config import ConfigError
+from trainer.config import ConfigError, check_local
 from trainer.data.reader import SessionDataset
 from trainer.evaluate import Scores, collect_scores, evaluates_averages
 from trainer.metrics.table import title
@@ -53,6 +53,7 @@ def compare_runs(args: argparse.Namespace, device: torch.device) -> None:
     """Score with all ranks; rank 0 compares, prints and writes."""
     if args.replicates < 2:
         raise ConfigError(f"replicates must be at least 2, but got: {args.replicates}")
+    check_local("result_filename", args.result_filename)
     dataset = SessionDataset.open(args.eval_input_path)
     runs = [find_run(None, path) for path in args.models]
     a, b = (model_scores(run, dataset, device) for run in runs)

@@ -16,7 +16,7 @@ from launch.flags import add_run_flags, names
 from launch.process import exit_now, run_on_ranks
 from trainer.checkpoints.restore import find_run, restore
 from trainer.checks.config import check_config, check_data
-from trainer.config import ConfigError, task_towers
+from trainer.config import ConfigError, check_local, task_towers
 from trainer.data.reader import SessionDataset
 from trainer.evaluate import evaluate_dataset, evaluates_averages
 from trainer.metrics.requests import parse_requests
@@ -51,6 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def evaluate_run(args: argparse.Namespace, device: torch.device) -> None:
     """Evaluate with all ranks; rank 0 writes and prints."""
     started = time.monotonic()
+    check_local("eval_result_filename", args.eval_result_filename)
     run = find_run(args.pipeline_config_path, args.checkpoint_path, args.edit_config_json)
     config = run.config
     add_calibration_fields(config, names(args.calibration_fields))

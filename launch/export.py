@@ -20,7 +20,7 @@ from launch.flags import add_run_flags
 from launch.process import USER_ERRORS, exit_now
 from trainer.checkpoints.restore import find_run
 from trainer.checks.config import check_config
-from trainer.config import ConfigError
+from trainer.config import ConfigError, check_local
 from trainer.export import export_model
 
 
@@ -45,6 +45,7 @@ def export_run(args: argparse.Namespace) -> None:
     started = time.monotonic()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("export needs one process; run it by python, without torchrun")
+    check_local("export_dir", args.export_dir)
     run = find_run(args.pipeline_config_path, args.checkpoint_path, args.edit_config_json)
     check_config(run.config)
     assets = [Path(path) for path in args.asset_files.split(",") if path]

@@ -18,14 +18,16 @@ import torch.distributed as dist
 
 import trainer.prediction.input
 import trainer.prediction.predict
-from launch import compare, evaluate, predict
+from launch import compare, evaluate, export, predict
 from tests.configs import TWO_TASKS, two_task_config
 from tests.datasets import click_table, write_dataset
 from trainer.checkpoints.checkpoint import STATE_FILE, list_checkpoints
+from trainer.checks.config import check_paths
 from trainer.config import ConfigError
 from trainer.data.encode import DataError
-from trainer.metrics import binary_metrics
+from trainer.metrics import auc, binary_metrics
 from trainer.prediction.output import JOB_FILE
+from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +67,10 @@ def folder(tmp_path_factory) -> Path:
 
 def run_evaluate(*flags: object) -> None:
     evaluate.evaluate_run(evaluate.parse_args([str(flag) for flag in flags]), CPU)
+
+
+def run_compare(*flags: object) -> None:
+    compare.compare_runs(compare.parse_args([str(flag) for flag in flags]), CPU)
 
 
 def run_predict(*flags: object) -> None:
@@ -164,7 +170,7 @@ def test_two_models_are_compared_by_task(folder, capsys):
     models = [folder / "run", folder / "run" / "model.ckpt-6"]
     flags = ["--eval_input_path", folder / "eval", "--result_filename", result]
     flags += ["--replicates", 5]
-    compare.compare_runs(compare.parse_args([str(flag) for flag in (*models, *flags)]), CPU)
+    run_compare(*models, *flags)
     found = json.loads(result.read_text())
     trained = json.loads((folder / "run" / "report.json").read_text())["metrics"]
     for task in ("ctr", "cvr"):
@@ -223,6 +229,73 @@ def test_any_parquet_folder_is_read_and_chosen_columns_written(folder):
     run_predict("--checkpoint_path", folder / "run", *again, "--output_columns", "probs1_cvr")
     expected = table_of(folder / "again")["probs1_cvr"].to_numpy()
     assert found["probs1_cvr"].to_numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def session_model(folder: Path, name: str, **edits: object) -> EasyRecConfig:
+    """The trivago example's network: probabilities of a session, a list, add up to one."""
+    config = two_task_config(
+        train_config__num_steps=2,
+        data_config__label_fields=["click"],
+        train_input_path=str(folder / "train"),
+        eval_input_path=str(folder / "eval"),
+        model_dir=str(folder / name),
+        **edits,
+    )
+    config.feature_configs.add().raw_feature.feature_name = "timestamp"  # 0 begins a session
+    model = config.model_config
+    model.feature_groups.add(group_name="place", feature_names=["timestamp"])
+    model.custom.path = str(ROOT / "examples" / "trivago" / "list_choice.py")
+    model.custom.class_name = "ListChoice"
+    model.losses.add().binary_cross_entropy.SetInParent()
+    return config
+
+
+def test_a_model_that_looks_at_the_session_scores_as_in_evaluation(folder, monkeypatch):
+    Trainer(session_model(folder, "lists"), CPU).train_and_evaluate()
+    monkeypatch.setattr(trainer.prediction.input, "ROWS_PER_PART", 100)  # of row groups of 64 rows
+    flags = ["--checkpoint_path", folder / "lists", "--predict_input_path", folder / "eval"]
+    flags += ["--predict_output_path", folder / "list_scores", "--batch_size", "7"]
+    run_predict(*flags, "--reserved_columns", "session_id,row,click")
+    found = table_of(folder / "list_scores")
+    assert len(list((folder / "list_scores").glob("*.parquet"))) > 3
+    assert found["row"] == table_of(folder / "eval")["row"]
+    of_session = found.group_by("session_id").aggregate([("probs", "sum")])["probs_sum"].to_numpy()
+    assert of_session == pytest.approx(np.ones(60), abs=1e-5)
+    columns = (found[name].to_numpy() for name in ("probs", "click", "session_id"))
+    metrics = json.loads((folder / "lists" / "report.json").read_text())["metrics"]["click"]
+    for name, value in binary_metrics(*columns).items():
+        assert metrics[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_labels_that_the_model_reads_are_read(folder):
+    config = two_task_config(
+        train_config__num_steps=2,
+        data_config__label_fields=["click", "buy", "weekday"],
+        model_dir=str(folder / "domains"),
+    )
+    for name in ("train", "eval"):
+        table = table_of(folder / name)
+        weekday = pa.array(table["item_id"].to_numpy() % 2)
+        write_dataset(folder / f"{name}_domains", table.append_column("weekday", weekday))
+        setattr(config, f"{name}_input_path", str(folder / f"{name}_domains"))
+    towers = list(config.model_config.dbmtl.task_towers)
+    pepnet = config.model_config.pepnet
+    pepnet.domain_input_name, pepnet.task_domain_num = "weekday", 2
+    for tower in towers:
+        pepnet.task_towers.add(
+            tower_name=tower.tower_name, label_name=tower.label_name, num_class=2
+        ).losses.extend(tower.losses)
+    Trainer(config, CPU).train_and_evaluate()
+    run = ["--checkpoint_path", folder / "domains"]
+    output = ["--predict_output_path", folder / "domain_scores", "--reserved_columns", "click"]
+    run_predict(*run, "--predict_input_path", folder / "eval_domains", *output)
+    found = table_of(folder / "domain_scores")
+    metrics = json.loads((folder / "domains" / "report.json").read_text())["metrics"]["ctr"]
+    score, label = found["probs1_ctr"].to_numpy(), found["click"].to_numpy()
+    assert metrics["auc"] == pytest.approx(auc(score, label), rel=1e-5)
+    output[1] = folder / "never"
+    said = message_of(lambda: run_predict(*run, "--predict_input_path", folder / "eval", *output))
+    assert "label that the model reads: " in said and "has no column `weekday`" in said
 
 
 def test_a_single_task_and_a_regression_have_names_without_task(folder):
@@ -350,9 +423,12 @@ def test_scores_that_are_not_finite_are_errors(folder, monkeypatch):
             next(model.get_submodule("module.model.net").parameters()).fill_(torch.nan)
         return model, nullcontext()
 
-    for module in (trainer.prediction.predict, evaluate):
+    for module in (trainer.prediction.predict, evaluate, compare):
         monkeypatch.setattr(module, "restore", broken)
     found = message_of(lambda: run_evaluate("--checkpoint_path", folder / "run"), ValueError)
+    assert "scores of task 'ctr' must not be NaN" in found
+    models = [folder / "run", folder / "run", "--eval_input_path", folder / "eval"]
+    found = message_of(lambda: run_compare(*models), ValueError)
     assert "scores of task 'ctr' must not be NaN" in found
     flags = ["--predict_input_path", folder / "eval", "--predict_output_path", folder / "nan"]
     found = message_of(lambda: run_predict("--checkpoint_path", folder / "run", *flags), DataError)
@@ -368,7 +444,42 @@ def test_output_of_another_job_is_not_touched(folder, scores):
     staging.mkdir()
     (staging / JOB_FILE).write_text("{}")
     found = message_of(lambda: run_predict(*flags, "--predict_output_path", folder / "busy"))
-    assert "holds unfinished work of another checkpoint, input or columns" in found
+    assert "holds unfinished work of another checkpoint, config, input or columns" in found
+
+
+def test_work_with_another_config_is_not_gone_on_with(folder, scores):
+    flags = ["--checkpoint_path", folder / "run" / "model.ckpt-6", "--reserved_columns"]
+    flags += ["ALL_COLUMNS", "--predict_input_path", folder / "eval"]
+    flags += ["--predict_output_path", folder / "scores", "--edit_config_json"]
+    run_predict(*flags, '{"data_config.eval_batch_size": 64}')  # of no matter
+    for edit in (
+        {"eval_config.use_dense_ema": False},
+        {"feature_configs[4].raw_feature.default_value": "3"},
+        {"train_config.mixed_precision": "BF16"},
+    ):
+        found = message_of(lambda edit=edit: run_predict(*flags, json.dumps(edit)))
+        assert "is there, and not of this checkpoint, config, input and columns" in found
+
+
+def test_outputs_at_urls_are_errors(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, url = ["--checkpoint_path", folder / "run"], "s3://bucket/out"
+    data = ["--eval_input_path", folder / "eval"]
+    config = two_task_config(train_input_path="data", model_dir=url)
+    for name, call in {
+        "predict_output_path": lambda: run_predict(
+            *run, "--predict_input_path", folder / "eval", "--predict_output_path", url
+        ),
+        "eval_result_filename": lambda: run_evaluate(*run, "--eval_result_filename", url),
+        "result_filename": lambda: run_compare(*run[1:] * 2, *data, "--result_filename", url),
+        "export_dir": lambda: export.export_run(
+            export.parse_args([*map(str, run), "--export_dir", url])
+        ),
+        "model_dir": lambda: check_paths(config),
+    }.items():
+        rule = f"{name} must be on a local or shared file system, but got: {url}; write to a folder"
+        assert message_of(call).startswith(rule)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_input_without_parquet_files_or_of_other_columns_is_an_error(folder, tmp_path):

@@ -39,7 +39,9 @@ TOLERANCE = {"FP16": 2e-3, "INT8": 0.05}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Runs `plain` (with moving averages) and `sequence`, and what predict.py says of the data."""
+    """Runs, and what predict.py says of the data: `plain` (with moving averages), `sequence`, and
+    `single`, whose ids are all single, so that training splits its first layer.
+    """
     path = tmp_path_factory.mktemp("export")
     write_dataset(path / "data", sequence_table())
     plain = two_task_config(
@@ -51,8 +53,13 @@ def folder(tmp_path_factory) -> Path:
     )
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     Trainer(plain, CPU).train_and_evaluate()
+    plain.model_dir = str(path / "single")
+    plain.model_config.feature_groups[0].feature_names.remove("tags")
+    single = Trainer(plain, CPU)
+    assert single.model.get_submodule("module.model").splits_sessions
+    single.train_and_evaluate()
     Trainer(sequence_config(path, "sequence", train_config__num_steps=3), CPU).train_and_evaluate()
-    for model in ("plain", "sequence"):
+    for model in ("plain", "single", "sequence"):
         flags = ["--checkpoint_path", path / model, "--predict_input_path", path / "data"]
         flags += ["--predict_output_path", path / f"{model}_scores"]
         flags += ["--batch_size", "1000"]
@@ -82,7 +89,7 @@ def scores_of(folder: Path, model: str) -> dict[str, np.ndarray]:
     return {name: np.stack(table[name].to_numpy()) for name in SCORES}
 
 
-@pytest.mark.parametrize("model", ["plain", "sequence"])
+@pytest.mark.parametrize("model", ["plain", "single", "sequence"])
 def test_scores_are_exactly_the_trainers(folder, model):
     found = exported(folder, model).score(table_of(folder / "data"))
     expected = scores_of(folder, model)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from tests.datasets import click_table, write_dataset
 from trainer.config import ConfigError
 from trainer.reporting import svg
 from trainer.reporting.compare_page import compare_page, verdict
-from trainer.reporting.report import write_file
+from trainer.reporting.report import _write, write_file
 from trainer.reporting.report_page import report_page
 from trainer.trainer import Trainer
 
@@ -40,12 +41,24 @@ RUN_PLOTS = [
     "Throughput by step",
     "Sessions of the training data by length",
 ]
+EVALUATED_PLOTS = [
+    *RUN_PLOTS[:-1],
+    "PCOC of ctr by user_id, with 95 % intervals",
+    "PCOC of cvr by user_id, with 95 % intervals",
+    "Sessions of the evaluation data by length",
+]
 COMPARE_PLOTS = [
     "Differences of the metrics of ctr, b - a, with 95 % bootstrap intervals",
     "Reliability diagram of ctr: observed rate by mean predicted probability",
     "GAUC of ctr by session length",
     "Scores of ctr by label: share of each label's rows by predicted probability",
 ]
+PAGES = {
+    "trained.html": RUN_PLOTS,
+    f"{NASTY}/report.html": EVALUATED_PLOTS,
+    "b/compare.html": COMPARE_PLOTS,
+}
+WIDTHS = [390, 1400]
 JOB_REPORT = {
     "datasets": {
         "all": {
@@ -245,6 +258,13 @@ def test_a_comparison_on_one_class_has_no_verdict(folder, tmp_path):
     assert "GAUC of ctr by session length" not in page.plots
 
 
+def test_numbers_that_json_has_not_are_null(tmp_path):
+    numbers = {"a": [1.5, math.inf, -math.inf], "b": {"c": math.nan, "d": np.float64("inf")}}
+    _write(tmp_path / "out.json", numbers, tmp_path / "out.html", lambda *_: "")
+    text = (tmp_path / "out.json").read_text()
+    assert json.loads(text) == {"a": [1.5, None, None], "b": {"c": None, "d": None}}
+
+
 def test_long_runs_are_thinned_to_a_small_page(folder):
     report = content(folder)
     entry = report["history"][0]
@@ -315,19 +335,35 @@ const root = document.documentElement, style = getComputedStyle(document.body);
 const seen = {plots, faults, inner: innerWidth, scroll: root.scrollWidth,
   dark: matchMedia('(prefers-color-scheme: dark)').matches,
   ink: style.color, page: style.backgroundColor};
-parent.document.documentElement.setAttribute('data-seen', JSON.stringify(seen));
+parent.document.documentElement.setAttribute('data-' + window.name, JSON.stringify(seen));
 </script></body>"""
 
 
-def look(page: Path, width: int, dark: bool, folder: Path) -> dict:
-    """What a browser shows of a page in a frame of that width, every fold opened.
+@pytest.fixture(scope="module")
+def seen(folder, tmp_path_factory) -> dict[tuple[str, int, bool], dict]:
+    """What a browser shows of each page, by page, width and whether it is dark."""
+    where = tmp_path_factory.mktemp("browser")
+    views = [(page, width) for page in PAGES for width in WIDTHS]
+    pages = [(folder / page, width) for page, width in views]
+    return {
+        (*view, dark): shown
+        for dark in (True, False)
+        for view, shown in zip(views, look(pages, dark, where), strict=True)
+    }
+
+
+def look(pages: list[tuple[Path, int]], dark: bool, folder: Path) -> list[dict]:
+    """What a browser shows of pages, each in a frame of a width, every fold opened.
 
     Windows of Chromium are at least 500 pixels wide, frames are not.
     """
-    text = page.read_text().replace("<head>", f"<head>{WATCH}").replace("</body>", LOOK)
+    frames = ""
+    for number, (page, width) in enumerate(pages):
+        text = page.read_text().replace("<head>", f"<head>{WATCH}").replace("</body>", LOOK)
+        style = f'style="border:0;width:{width}px;height:900px"'
+        frames += f'<iframe name="seen{number}" {style} srcdoc="{html.escape(text)}"></iframe>'
     watched = folder / "watched.html"
-    frame = f'style="border:0;width:{width}px;height:900px" srcdoc="{html.escape(text)}"'
-    watched.write_text(f'<!doctype html><meta charset="utf-8"><iframe {frame}></iframe>')
+    watched.write_text(f'<!doctype html><meta charset="utf-8">{frames}')
     done = subprocess.run(
         [
             *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
@@ -341,26 +377,25 @@ def look(page: Path, width: int, dark: bool, folder: Path) -> dict:
     )
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr, done.stderr
-    found = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert found, done.stdout[-2_000:]
-    return json.loads(html.unescape(found[1]))
+    found = dict(re.findall(r'data-seen(\d+)="([^"]*)"', done.stdout))
+    assert len(found) == len(pages), done.stdout[-2_000:]
+    return [json.loads(html.unescape(found[str(number)])) for number in range(len(pages))]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
-@pytest.mark.parametrize(("width", "dark"), [(390, True), (1400, False)])
-@pytest.mark.parametrize(
-    ("page", "expected"), [("trained.html", RUN_PLOTS), ("b/compare.html", COMPARE_PLOTS)]
-)
-def test_a_browser_shows_every_plot(folder, tmp_path, page, expected, width, dark):
-    seen = look(folder / page, width, dark, tmp_path)
-    assert seen["faults"] == []
-    assert (seen["inner"], seen["dark"]) == (width, dark)
-    assert seen["scroll"] <= width  # the page itself does not scroll sideways
-    shown = {each["label"]: each for each in seen["plots"]}
-    assert [label for label in expected if label not in shown] == []
-    for each in seen["plots"]:
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", PAGES, ids=["trained", "evaluated", "compared"])
+def test_a_browser_shows_every_plot(seen, page, width, dark):
+    view = seen[page, width, dark]
+    assert view["faults"] == []
+    assert (view["inner"], view["dark"]) == (width, dark)
+    assert view["scroll"] <= width  # the page itself does not scroll sideways
+    shown = {each["label"]: each for each in view["plots"]}
+    assert [label for label in PAGES[page] if label not in shown] == []
+    for each in view["plots"]:
         assert each["marks"] > 0, each
         assert each["width"] > 300 and each["height"] > 60, each
         assert each["right"] <= width
-    light = [sum(map(int, re.findall(r"\d+", seen[part])[:3])) for part in ("ink", "page")]
+    light = [sum(map(int, re.findall(r"\d+", view[part])[:3])) for part in ("ink", "page")]
     assert (light[0] > light[1]) == dark

@@ -31,6 +31,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{near[0]}`? " if near else ""
 
 
+def check_local(name: str, path: str) -> None:
+    """Raises ConfigError if a path to write to is a URL, such as `s3://bucket/scores`."""
+    if "://" in path:
+        raise ConfigError(
+            f"{name} must be on a local or shared file system, but got: {path}; write to a folder "
+            f"and copy it there"
+        )
+
+
 # ------------------------------------------------------------------ parsing
 
 

@@ -22,6 +22,7 @@ from trainer.metrics import (
     RegressionMetrics,
     TaskMetrics,
 )
+from trainer.metrics.checks import InputCounts
 from trainer.metrics.requests import parse_requests
 from trainer.objective import LossMeter
 from trainer.protos.pipeline_pb2 import EasyRecConfig
@@ -133,7 +134,11 @@ def collect_scores(
     tasks: list[Task],
     device: torch.device,
 ) -> dict[str, Scores]:
-    """The scores of each binary task for all rows: on every rank, sessions in stored order."""
+    """The scores of each binary task for all rows: on every rank, sessions in stored order.
+
+    Raises:
+        ValueError: on every rank, for scores that are NaN on any.
+    """
     binary = [task for task in tasks if task.is_binary]
     found: list[list[np.ndarray]] = []
     model.eval()
@@ -145,7 +150,12 @@ def collect_scores(
             columns.append(batch.labels[task.label].numpy())
         found.append(columns)
     own = [np.concatenate(column) for column in zip(*found, strict=True)]
-    parts = list(Ranks.of().each(own))
+    ranks = Ranks.of()
+    for task, prob, label in zip(binary, own[1::2], own[2::2], strict=True):
+        counts = InputCounts(task.name)
+        counts.add(prob, label)
+        counts.check(ranks)
+    parts = list(ranks.each(own))
     session, *columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(session, kind="stable")
     by_task = zip(binary, columns[::2], columns[1::2], strict=True)

@@ -19,7 +19,7 @@ from trainer.checks.features import (
 from trainer.checks.groups import check_feature_groups
 from trainer.checks.model import check_model, unused_in_model
 from trainer.checks.optimization import check_optimization
-from trainer.config import ConfigError, task_towers
+from trainer.config import ConfigError, check_local, task_towers
 from trainer.data.columns import DataError
 from trainer.data.encode import check_classes
 from trainer.data.feature_config import parse_features, used_features
@@ -70,6 +70,7 @@ def check_paths(config: EasyRecConfig) -> None:
         if not getattr(config, name):
             raise ConfigError(f"{name} must be set, by --{name} or in the config, but is missing")
     check_checkpoint_paths(config)
+    check_local("model_dir", config.model_dir)
     if Path(config.model_dir).exists() and not Path(config.model_dir).is_dir():
         raise ConfigError(f"model_dir must be a folder, but is a file: {config.model_dir}")
 

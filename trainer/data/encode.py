@@ -45,10 +45,14 @@ from trainer.tasks import Task
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What to read of each row."""
+    """What to read of each row.
+
+    label_inputs: labels that the model reads, beside those that its tasks name.
+    """
 
     features: tuple[Feature, ...]
     tasks: tuple[Task, ...]
+    label_inputs: tuple[str, ...] = ()
 
     @property
     def raw_features(self) -> list[RawFeature]:
@@ -70,6 +74,7 @@ class ColumnSpec:
         """Labels that nothing is trained on: of a task's space, or an input of the model."""
         labels = {task.label for task in self.tasks}
         others = {task.space_indicator for task in self.tasks if task.space_indicator}
+        others.update(self.label_inputs)
         others.update(name for task in self.tasks for name in task.label_inputs)
         return sorted(others - labels)
 

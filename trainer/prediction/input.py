@@ -1,16 +1,28 @@
 """What prediction reads: Parquet files in the order of their names, cut into parts.
 
-A part is some row groups of one file and becomes one output file. Parts depend on the input alone,
-not on the ranks: whatever was written before an interruption is kept by whoever goes on.
+A part is about some row groups of one file and becomes one output file. Parts depend on the input
+alone, not on the ranks: whatever was written before an interruption is kept by whoever goes on.
+Parts and batches of a session dataset hold whole sessions.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.dataset_format import MANIFEST_NAME, DatasetError, read_manifest
+from preprocessing.dataset_format import (
+    INDEX_FOLDER,
+    MANIFEST_NAME,
+    DataFile,
+    DatasetError,
+    read_index_file,
+    read_manifest,
+)
+from trainer.data.plan import Int64Array
 from trainer.data.storage import Storage, expand_paths
 
 ROWS_PER_PART = 1 << 20  # or one row group that has more
@@ -30,59 +42,95 @@ _SPARK_TYPES = {
 
 @dataclass(frozen=True)
 class InputFile:
-    """A Parquet file: its folder and its name there."""
+    """A Parquet file: its folder, its name there, and of a session dataset the manifest's facts."""
 
     folder: Storage
     name: str
+    facts: DataFile | None = None
 
     def __str__(self) -> str:
         return f"{self.folder}/{self.name}"
 
     def parquet(self) -> pq.ParquetFile:
         """Open it. Raises DatasetError."""
-        try:
+        with self._reading(str(self)):
             return pq.ParquetFile(
                 self.folder.open(self.name),
                 pre_buffer=self.folder.is_remote,
                 page_checksum_verification=True,
             )
+
+    def session_ends(self) -> Int64Array | None:
+        """The row after each session, [S], in a session dataset; else None. Raises DatasetError."""
+        if self.facts is None:
+            return None
+        source = f"{self.folder}/{INDEX_FOLDER}/{self.name}"
+        with self._reading(source):
+            opened = self.folder.open(f"{INDEX_FOLDER}/{self.name}")
+        row_start, num_rows = read_index_file(opened, self.facts, source)
+        return row_start + num_rows
+
+    @contextmanager
+    def _reading(self, source: str) -> Iterator[None]:
+        try:
+            yield
         except (OSError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
-            raise DatasetError(f"{self} cannot be read ({reason}); copy it again") from error
+            raise DatasetError(f"{source} cannot be read ({reason}); copy it again") from error
 
 
 @dataclass(frozen=True)
 class InputPart:
-    """Row groups [first, stop) of a file.
+    """Rows [start, stop) of a file.
 
     number: of the part among all; output files are in this order.
     """
 
     number: int
     file: InputFile
-    first: int
+    start: int
     stop: int
-    num_rows: int
+
+    @property
+    def num_rows(self) -> int:
+        """At least one."""
+        return self.stop - self.start
 
     @property
     def output_name(self) -> str:
         """The file that its predictions go to."""
         return f"part-{self.number:05d}.parquet"
 
-    def read(self, columns: list[str], batch_size: int) -> Iterator[pa.Table]:
-        """Its rows in order, batch_size at a time; the last table may have fewer."""
-        groups = list(range(self.first, self.stop))
-        waiting: list[pa.Table] = []  # less than a batch: the end of a row group
+    def batch_rows(self, batch_size: int) -> list[int]:
+        """Rows of each batch: batch_size, or the whole sessions that fit in; one at least."""
+        session_ends = self.file.session_ends()
+        ends, first = [], self.start
+        while first < self.stop:
+            last = min(first + batch_size, self.stop)
+            if session_ends is not None:
+                place = session_ends.searchsorted(last, side="right") - 1
+                this_session = session_ends.searchsorted(first, side="right")
+                last = int(session_ends[max(place, this_session)])
+            ends.append(last)
+            first = last
+        return np.diff(ends, prepend=self.start).tolist()
+
+    def read(self, columns: list[str], batch_rows: list[int]) -> Iterator[pa.Table]:
+        """Its rows in order, so many at a time."""
         with self.file.parquet() as parquet:
-            for batch in parquet.iter_batches(
-                batch_size, row_groups=groups, columns=columns, use_threads=False
-            ):
-                table = pa.concat_tables([*waiting, pa.Table.from_batches([batch])])
-                while table.num_rows >= batch_size:
-                    yield table.slice(0, batch_size)
-                    table = table.slice(batch_size)
-                waiting = [table] if table.num_rows else []
-        yield from waiting
+            bounds = _row_group_bounds(parquet.metadata)
+            first = int(bounds.searchsorted(self.start, side="right")) - 1
+            groups = range(first, int(bounds.searchsorted(self.stop)))
+            read = parquet.iter_batches(
+                max(batch_rows), row_groups=groups, columns=columns, use_threads=False
+            )
+            waiting = pa.Table.from_batches([next(read)])
+            skipped = self.start - int(bounds[first])
+            for rows in batch_rows:
+                while waiting.num_rows < skipped + rows:
+                    waiting = pa.concat_tables([waiting, pa.Table.from_batches([next(read)])])
+                yield waiting.slice(skipped, rows)
+                waiting, skipped = waiting.slice(skipped + rows), 0
 
 
 @dataclass(frozen=True)
@@ -122,9 +170,11 @@ class PredictInput:
                     f"before it: {_difference(schema, found)}"
                 )
             schema = found
-            rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-            parts += _cut(file, rows, len(parts))
-            files.append(f"{file} {file.folder.size(file.name)} {rows}")
+            bounds = _row_group_bounds(metadata)
+            edges = _part_edges(bounds, file.session_ends())
+            pairs = enumerate(pairwise(edges), start=len(parts))
+            parts += [InputPart(number, file, first, last) for number, (first, last) in pairs]
+            files.append(f"{file} {file.folder.size(file.name)} {np.diff(bounds).tolist()}")
         if not parts or schema is None:
             raise DatasetError(f"predict_input_path {path} must have rows, but has none")
         return cls(parts, schema, files)
@@ -149,9 +199,10 @@ def _input_files(path: str) -> list[InputFile]:
             files.append(InputFile(Storage(folder or "."), name))
             continue
         folder = Storage(each)
-        names = [n for n in folder.files() if n.endswith(".parquet") and n[0] not in "._"]
         if folder.exists(MANIFEST_NAME):
-            names = [file.name for file in read_manifest(folder).files]
+            files += [InputFile(folder, file.name, file) for file in read_manifest(folder).files]
+            continue
+        names = [n for n in folder.files() if n.endswith(".parquet") and n[0] not in "._"]
         if not names:
             raise DatasetError(
                 f"predict_input_path must be a folder of Parquet files, but {each} has none"
@@ -160,16 +211,21 @@ def _input_files(path: str) -> list[InputFile]:
     return files
 
 
-def _cut(file: InputFile, rows: list[int], number: int) -> list[InputPart]:
-    """Parts of a file with row groups of so many rows, numbered from `number` on."""
-    parts: list[InputPart] = []
-    first = total = 0
-    for group, count in enumerate(rows):
-        total += count
-        if total and (total >= ROWS_PER_PART or group == len(rows) - 1):
-            parts.append(InputPart(number + len(parts), file, first, group + 1, total))
-            first, total = group + 1, 0
-    return parts
+def _row_group_bounds(metadata: pq.FileMetaData) -> Int64Array:
+    """First row of each row group, and the number of rows of the file."""
+    rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    return np.cumsum([0, *rows], dtype=np.int64)
+
+
+def _part_edges(bounds: Int64Array, session_ends: Int64Array | None) -> list[int]:
+    """Where the parts of a file begin, and its end: at row groups, or the next end of a session."""
+    edges = [0]
+    for bound in bounds[1:].tolist():
+        if bound - edges[-1] >= ROWS_PER_PART or bound == bounds[-1]:
+            if session_ends is not None:
+                bound = int(session_ends[session_ends.searchsorted(bound)])
+            edges.append(bound)
+    return sorted(set(edges))
 
 
 def _difference(one: pa.Schema, other: pa.Schema) -> str:

@@ -3,7 +3,7 @@
     .OUTPUT.unfinished/      until then: the parts that are complete, and what they are of
     OUTPUT/
       part-00000.parquet     kept columns and scores, rows in the order of the input
-      _predict.json          checkpoint, input, columns
+      _predict.json          checkpoint, config, input, columns
 
 Interrupted work goes on where it was: a part appears under its name when it is complete.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer.config import ConfigError
+from trainer.config import ConfigError, check_local
 
 JOB_FILE = "_predict.json"
 ROWS_PER_GROUP = 1 << 17
@@ -27,9 +27,13 @@ class PredictOutput:
     Args:
         path: the folder, on a file system that all ranks see.
         job: what the output depends on; work of another job is not gone on with.
+
+    Raises:
+        ConfigError: the path is a URL.
     """
 
     def __init__(self, path: str, job: dict[str, Any]) -> None:
+        check_local("predict_output_path", path)
         self.path, self.job = Path(path), job
         self.staging = self.path.parent / f".{self.path.name}.unfinished"
 
@@ -40,7 +44,7 @@ class PredictOutput:
         if _read_job(self.path) != self.job:
             raise ConfigError(
                 f"predict_output_path must be new, but {self.path} is there, and not of this "
-                f"checkpoint, input and columns; remove it, or give another path"
+                f"checkpoint, config, input and columns; remove it, or give another path"
             )
         return True
 
@@ -49,7 +53,7 @@ class PredictOutput:
         if self.staging.exists() and any(self.staging.iterdir()):
             if _read_job(self.staging) != self.job:
                 raise ConfigError(
-                    f"{self.staging} holds unfinished work of another checkpoint, input or "
+                    f"{self.staging} holds unfinished work of another checkpoint, config, input or "
                     f"columns; remove it, or give another --predict_output_path"
                 )
             return

@@ -6,7 +6,6 @@ B rows of a batch, C classes, R ranks.
 """
 
 import hashlib
-import math
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from trainer.checkpoints.checkpoint import STATE_FILE
 from trainer.checkpoints.restore import Run, restore
-from trainer.checks.features import check_features
+from trainer.checks.features import check_features, no_column
 from trainer.config import ConfigError, did_you_mean, task_towers
 from trainer.data.background import in_background
 from trainer.data.batch import Cursor, SessionBatch
@@ -28,6 +27,8 @@ from trainer.data.feature_config import used_features
 from trainer.data.loader import to_batch
 from trainer.data.plan import Place
 from trainer.evaluate import evaluates_averages
+from trainer.metrics import Ranks
+from trainer.models import build_model
 from trainer.prediction.input import InputPart, PredictInput
 from trainer.prediction.output import PartWriter, PredictOutput
 from trainer.prediction.scores import TaskScores
@@ -68,7 +69,9 @@ class Predictor:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.tasks = parse_tasks(config)
         self.scores = task_scores(config, self.tasks)
-        self.spec = ColumnSpec(tuple(used_features(config)), ())
+        with torch.device("meta"):  # no memory is taken
+            label_inputs = build_model(config, self.tasks).label_inputs
+        self.spec = ColumnSpec(tuple(used_features(config)), (), label_inputs)
         names = source.schema.names
         self.reserved = names if reserved == [ALL_COLUMNS] else reserved
         _check_known("reserved_columns", self.reserved, names)
@@ -83,13 +86,24 @@ class Predictor:
             )
         where = source.files[0].split(" ")[0]
         check_features(used_features(config), source.spark_types, where)
+        for label in label_inputs:
+            if label not in names:
+                raise no_column(label, "label that the model reads", source.spark_types, where)
 
     def job(self) -> dict[str, Any]:
         """What the output depends on."""
         state = (self.run.checkpoint / STATE_FILE).read_bytes()
+        config, scoring = self.run.config, EasyRecConfig()
+        scoring.feature_configs.extend(config.feature_configs)
+        scoring.model_config.CopyFrom(config.model_config)
+        for name in ("fg_mode", "fg_encoded_multival_sep"):
+            setattr(scoring.data_config, name, getattr(config.data_config, name))
+        scoring.train_config.mixed_precision = config.train_config.mixed_precision
         return {
             "checkpoint": str(self.run.checkpoint.absolute()),
             "checkpoint_sha256": hashlib.sha256(state).hexdigest(),
+            "config_sha256": hashlib.sha256(str(scoring).encode()).hexdigest(),
+            "uses_averages": evaluates_averages(config),
             "files": self.source.files,
             "reserved_columns": self.reserved,
             "output_columns": self.chosen,
@@ -98,7 +112,8 @@ class Predictor:
     def predict(self, output: PredictOutput) -> int:
         """Score and write every part that is not there yet; returns the rows scored.
 
-        Every rank makes as many forward passes as the one with most rows: tables lie on all ranks.
+        Every rank makes as many forward passes as the one with most batches: tables lie on all
+        ranks.
         """
         averages = evaluates_averages(self.run.config)
         model, averaged = restore(self.run, self.tasks, self.device, averages=averages)
@@ -108,17 +123,24 @@ class Predictor:
         with averaged, torch.no_grad():
             for first in range(0, len(todo), self.world_size):
                 together = todo[first : first + self.world_size]
-                steps = max(math.ceil(part.num_rows / self.batch_size) for part in together)
                 mine = together[self.rank] if self.rank < len(together) else None
-                self._predict_part(model, mine, steps, output)
+                batch_rows = mine.batch_rows(self.batch_size) if mine else []
+                steps = Ranks.of().max(len(batch_rows))
+                self._predict_part(model, mine, batch_rows, steps, output)
         return sum(part.num_rows for part in todo)
 
     def _predict_part(
-        self, model: Any, part: InputPart | None, steps: int, output: PredictOutput
+        self,
+        model: Any,
+        part: InputPart | None,
+        batch_rows: list[int],
+        steps: int,
+        output: PredictOutput,
     ) -> None:
         """This rank's part, or none, in so many forward passes."""
         writer = PartWriter(output, part.output_name) if part else None
-        batches = in_background(self._batches(part, steps), BATCHES_AHEAD, "predict-batches")
+        made = self._batches(part, batch_rows, steps)
+        batches = in_background(made, BATCHES_AHEAD, "predict-batches")
         row = 0
         for kept, batch in batches:
             logits = model.module.predict(batch.to(self.device, non_blocking=True))
@@ -137,18 +159,18 @@ class Predictor:
             writer.close()
 
     def _batches(
-        self, part: InputPart | None, steps: int
+        self, part: InputPart | None, batch_rows: list[int], steps: int
     ) -> Generator[tuple[pa.Table, SessionBatch], None, None]:
         """Kept columns and batch of each step; without rows once the part is at its end."""
         columns = list(dict.fromkeys(self.spec.columns + self.reserved))
         empty = self.source.schema.empty_table().select(columns)
-        tables: Iterator[pa.Table] = part.read(columns, self.batch_size) if part else iter(())
+        tables: Iterator[pa.Table] = part.read(columns, batch_rows) if part else iter(())
         for _ in range(steps):
             table = next(tables, empty)
             yield table.select(self.reserved), self._to_batch(table)
 
     def _to_batch(self, table: pa.Table) -> SessionBatch:
-        """Rows as a batch; each is a session of its own, as scores are of single rows."""
+        """Rows as a batch; each counts as a session, as no loss is computed."""
         rows = encode_rows(table, self.spec)
         count = rows.num_rows
         ones, numbers = np.ones(count, dtype=np.int64), np.arange(count)
@@ -185,8 +207,8 @@ def _check_finite(logits: Tensor, task: str, part: InputPart, first_row: int) ->
         row = first_row + int(wrong.nonzero()[0])
         raise DataError(
             f"scores of task `{task}` must be finite, but {int(wrong.sum())} of a batch are "
-            f"not, the first in row {row} after row group {part.first} of {part.file} begins; look "
-            f"for a diverged model or for features out of all bounds"
+            f"not, the first in row {part.start + row} of {part.file}; look for a diverged model "
+            f"or for features out of all bounds"
         )
 
 

@@ -126,8 +126,8 @@ def _write(
     result: Path, content: dict[str, Any], page: Path, draw: Callable[[Any, str], str]
 ) -> Path:
     """Write content as JSON and as a page; returns the page's path."""
-    content = without_nan(content)
-    write_file(result, json.dumps(content, indent=2))
+    content = finite_or_none(content)
+    write_file(result, json.dumps(content, indent=2, allow_nan=False))
     return write_file(page, draw(content, result.name))
 
 
@@ -138,13 +138,13 @@ def write_file(path: Path, text: str) -> Path:
     return unfinished.replace(path)
 
 
-def without_nan(value: Any) -> Any:
-    """The same structure with None for NaN, which JSON does not have."""
+def finite_or_none(value: Any) -> Any:
+    """The same structure with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
+        return {key: finite_or_none(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [finite_or_none(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def named_plots(plots: Mapping[str, Any], dataset: SessionDataset) -> dict[str, Any]:
