@@ -42,10 +42,9 @@ RUN_PLOTS = [
     "Sessions of the training data by length",
 ]
 EVALUATED_PLOTS = [
-    *RUN_PLOTS[:-1],
+    *RUN_PLOTS[:-1],  # without the training data
     "PCOC of ctr by user_id, with 95 % intervals",
     "PCOC of cvr by user_id, with 95 % intervals",
-    "Sessions of the evaluation data by length",
 ]
 COMPARE_PLOTS = [
     "Differences of the metrics of ctr, b - a, with 95 % bootstrap intervals",

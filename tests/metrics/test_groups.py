@@ -33,7 +33,7 @@ def kept(
 
 
 def auc_or_nan(score, label) -> float:
-    return roc_auc_score(label, score) if 0 < sum(label) < len(label) else math.nan
+    return float(roc_auc_score(label, score)) if 0 < sum(label) < len(label) else math.nan
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)

@@ -24,15 +24,16 @@ NO_CAP = 1 << 62
 class Rows(NamedTuple):
     """Columns [N].
 
-    place: decides which rows of a group are kept: the least.
-    count: the rows that this one stands for: itself, and those left out.
+    score: float64. target: float32. group: int64.
+    place: int32; decides which rows of a group are kept: the least.
+    weight: int64, the rows that this one stands for: itself, and those left out.
     """
 
-    score: NDArray[np.float64]
-    target: NDArray[np.float32]
-    group: NDArray[np.int64]
-    place: NDArray[np.int32]
-    count: NDArray[np.int64]
+    score: NDArray
+    target: NDArray
+    group: NDArray
+    place: NDArray
+    weight: NDArray
 
     def take(self, chosen: NDArray) -> "Rows":
         """Some of them."""
@@ -71,11 +72,8 @@ class GroupRows:
 
     def rows(self) -> Rows:
         """What is kept, at most `cap` rows of each group or class."""
-        if not self._chunks:
-            empty = np.empty(0)
-            return Rows(*(empty.astype(type_) for type_ in ("f8", "f4", "i8", "i4", "i8")))
-        rows = Rows(*(np.concatenate(each) for each in zip(*self._chunks, strict=True)))
-        return self._capped(rows, self.cap)
+        self._keep(self._capped(self._taken(), self.cap))
+        return self._chunks[0]
 
     def over_ranks(self, ranks: Ranks) -> Rows:
         """The rows of all ranks of the groups that are this rank's. A collective call."""
@@ -94,50 +92,62 @@ class GroupRows:
         self._raise_to(ranks.max(self.level))
         while ranks.sum(np.array([self._num_rows]))[0] > max_rows:
             self._raise_to(self.level + 1)
-        parts = ranks.each(list(self.rows()))
-        return Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return _joined([Rows(*part) for part in ranks.each(list(self.rows()))])
 
     def _thin(self) -> None:
         """Leave out half of the groups; or of few groups, rows of those that have most."""
-        rows = self.rows()
-        if len(np.unique(rows.group)) > 2 * math.isqrt(self.max_rows):
+        groups = np.concatenate([chunk.group for chunk in self._chunks])
+        if len(np.unique(groups)) > 2 * math.isqrt(self.max_rows):
             self._raise_to(self.level + 1)
             return
-        rows, starts = self._strata(rows)
-        sizes = np.diff(starts, append=len(rows.score))
+        rows = self._taken()
+        order, starts = self._strata(rows)
+        sizes = np.diff(starts, append=len(order))
         self.cap = min(self.cap, int(sizes.max()))
         while np.minimum(sizes, self.cap).sum() > self.max_rows // 2:
             self.cap //= 2
-        self._keep(_first_of_strata(rows, starts, self.cap))
+        self._keep(_first_of_strata(rows, order, starts, self.cap))
 
     def _raise_to(self, level: int) -> None:
-        self.level, rows = level, self.rows()
-        self._keep(rows.take(is_sampled(rows.group, level)))
+        self.level = level
+        self._keep(_joined([chunk.take(is_sampled(chunk.group, level)) for chunk in self._chunks]))
+
+    def _taken(self) -> Rows:
+        """All rows, which are here no longer, so that they are in memory once."""
+        rows, self._chunks = _joined(self._chunks), []
+        return rows
 
     def _keep(self, rows: Rows) -> None:
         self._chunks, self._num_rows = [rows], len(rows.score)
 
     def _capped(self, rows: Rows, cap: int) -> Rows:
-        return rows if cap == NO_CAP else _first_of_strata(*self._strata(rows), cap)
+        return rows if cap == NO_CAP else _first_of_strata(rows, *self._strata(rows), cap)
 
-    def _strata(self, rows: Rows) -> tuple[Rows, Int64Array]:
-        """Rows by stratum, a group or a class of it, and place; and where each stratum starts."""
-        label = rows.target if self.by_label else np.zeros_like(rows.target)
-        order = np.lexsort((rows.place, label, rows.group))
-        rows, label = rows.take(order), label[order]
-        is_first = np.ones(len(label), dtype=bool)
-        is_first[1:] = (rows.group[1:] != rows.group[:-1]) | (label[1:] != label[:-1])
-        return rows, np.flatnonzero(is_first)
+    def _strata(self, rows: Rows) -> tuple[Int64Array, Int64Array]:
+        """Rows by stratum, a group or a class of it, and place, [N]; where each stratum starts."""
+        number = np.unique(rows.group, return_inverse=True)[1]
+        if self.by_label:
+            number = 2 * number + (rows.target == 1)
+        key = number << 31 | rows.place
+        order = np.argsort(key)
+        return order, np.flatnonzero(np.diff(key[order] >> 31, prepend=-1))
 
 
-def _first_of_strata(rows: Rows, starts: Int64Array, cap: int) -> Rows:
+def _first_of_strata(rows: Rows, order: Int64Array, starts: Int64Array, cap: int) -> Rows:
     """The first `cap` rows of each stratum; its first row stands for those left out, too."""
     if not len(starts):
         return rows
-    sizes = np.diff(starts, append=len(rows.score))
-    kept = np.arange(len(rows.score)) - np.repeat(starts, sizes) < cap
-    rows.count[starts] += np.add.reduceat(np.where(kept, 0, rows.count), starts)
-    return rows.take(kept)
+    sizes = np.diff(starts, append=len(order))
+    kept = np.arange(len(order)) - np.repeat(starts, sizes) < cap
+    rows.weight[order[starts]] += np.add.reduceat(np.where(kept, 0, rows.weight[order]), starts)
+    return rows.take(order[kept])
+
+
+def _joined(chunks: list[Rows]) -> Rows:
+    """A copy of all rows."""
+    if not chunks:
+        return Rows(*(np.empty(0, type_) for type_ in ("f8", "f4", "i8", "i4", "i8")))
+    return Rows(*(np.concatenate(each) for each in zip(*chunks, strict=True)))
 
 
 def _owner(rows: Rows, ranks: Ranks) -> Int64Array:

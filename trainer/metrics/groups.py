@@ -69,7 +69,7 @@ def _rows_of_groups(rows: Rows, chosen: NDArray[np.bool_]) -> tuple[Int64Array, 
     """Of the chosen rows of each group in ascending order, [G]: those kept, and all there were."""
     groups, number = np.unique(rows.group, return_inverse=True)
     kept = np.bincount(number[chosen], minlength=len(groups))
-    count = np.bincount(number[chosen], rows.count[chosen], len(groups))
+    count = np.bincount(number[chosen], rows.weight[chosen], len(groups))
     return kept, count.astype(np.int64)
 
 
