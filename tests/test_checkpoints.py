@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,10 +61,16 @@ def test_a_checkpoint_holds_all_that_training_needs(folder, whole):
     assert_equal(all_tensors(trainer_here(folder, "whole", **SAVE)), whole)
 
 
-def flip_a_bit(file: Path) -> None:
+def flip_a_bit(file: Path, place: int | None = None) -> None:
+    """Of the byte at a place, without one in the middle."""
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content) // 2 if place is None else place] ^= 1
     file.write_bytes(content)
+
+
+def flip_after(text: str) -> Callable[[Path], None]:
+    """Flip a bit of the last character of a text in a file."""
+    return lambda file: flip_a_bit(file, file.read_text().index(text) + len(text) - 1)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,8 @@ def flip_a_bit(file: Path) -> None:
         ("history.json", Path.unlink, "is missing"),
         ("train_state.json", lambda f: f.write_text('{"state'), "cannot be read"),
         ("train_state.json", lambda f: f.write_text("[]"), "must hold an object"),
+        ("train_state.json", lambda f: f.write_text("{}"), "its checksum is missing or differs"),
+        ("train_state.json", flip_after('"global_step": 12'), "its checksum is missing or differs"),
         ("train_state.json", Path.unlink, "is missing"),
     ],
 )
@@ -94,6 +103,23 @@ def test_the_one_before_a_damaged_checkpoint_is_used(folder, whole, capsys, name
     assert_equal(all_tensors(trainer), whole)
     names = sorted(path.name for path in model.glob("model*"))
     assert names == ["model.ckpt-12", "model.ckpt-12.damaged", "model.ckpt-4", "model.ckpt-8"]
+
+
+def test_a_bit_flipped_anywhere_in_train_state_json_is_seen(folder, whole, tmp_path):
+    """Whatever can still be read as JSON, too: numbers, the names of fields, the list of files."""
+    checkpoint = tmp_path / "model.ckpt-12"
+    shutil.copytree(folder / "whole" / checkpoint.name, checkpoint)
+    file = checkpoint / "train_state.json"
+    text = file.read_text()
+    places = [n for n, character in enumerate(text) if not character.isspace()]
+    assert len(places) > 500
+    for place in places:
+        flip_a_bit(file, place)
+        damage = find_damage(checkpoint)
+        assert damage and damage.startswith("train_state.json cannot be read: "), place
+        assert read_metrics(checkpoint) == {}
+        file.write_text(text)
+    assert find_damage(checkpoint) is None
 
 
 def test_without_an_undamaged_checkpoint_training_does_not_start_anew(folder, whole):

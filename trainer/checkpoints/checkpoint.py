@@ -5,7 +5,7 @@
     sharding_plan.json           how its embedding tables lay on its ranks
     history.json                 what was logged so far
     train_metrics.json           the sums of train_metrics
-    train_state.json             where training stands; size and CRC-32 of every other file
+    train_state.json             where training stands; size and CRC-32 of every other file; its own
 
 `train_state.json` is written last, and the folder gets its name when all of it is on disk: see
 trainer/checkpoints/writer.py. Any world size can load it: see trainer/checkpoints/loader.py.
@@ -85,7 +85,8 @@ def checkpoint_folders(model_dir: Path) -> list[Path]:
 
 def state_document(state: TrainState, files: FileFacts, metrics: Metrics | None) -> str:
     """The text of train_state.json; `metrics` where the model was evaluated at this step."""
-    return json.dumps({"state": asdict(state), "metrics": metrics, "files": files}, indent=2)
+    document = {"state": asdict(state), "metrics": metrics, "files": files}
+    return json.dumps({**document, "checksum": _checksum(document)}, indent=2)
 
 
 def read_state(checkpoint: Path) -> tuple[TrainState, list[dict[str, Any]]]:
@@ -118,10 +119,18 @@ def read_metrics(checkpoint: Path) -> Metrics:
 
 
 def _read_document(checkpoint: Path) -> dict[str, Any]:
-    document = json.loads((checkpoint / STATE_FILE).read_text())
+    """What train_state.json holds. Raises ValueError if it is not as it was written."""
+    document = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     if not isinstance(document, dict):
         raise ValueError(f"must hold an object, but holds: {type(document).__name__}")
+    if document.pop("checksum", None) != _checksum(document):
+        raise ValueError("must be as it was written, but its checksum is missing or differs")
     return document
+
+
+def _checksum(document: dict[str, Any]) -> int:
+    """CRC-32 of what train_state.json holds besides it."""
+    return zlib.crc32(json.dumps(document, sort_keys=True).encode())
 
 
 # ------------------------------------------------------------------ damage
@@ -142,7 +151,7 @@ def find_damage(checkpoint: Path, share: int = 0, shares: int = 1) -> str | None
     Each file is read. With `shares` ranks each looks at its `share` of the files alone.
     """
     try:
-        files = _read_document(checkpoint).get("files", {})
+        files = _read_document(checkpoint)["files"]
     except FileNotFoundError:
         return f"{STATE_FILE} is missing"
     except (OSError, ValueError) as error:
