@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -20,7 +20,12 @@ def one_rank() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def trainer_here(folder: Path, model: str, data: str = "train", **edits: Any) -> Trainer:
+T = TypeVar("T", bound=Trainer)
+
+
+def trainer_here(
+    folder: Path, model: str, data: str = "train", kind: type[T] = Trainer, **edits: Any
+) -> T:
     """A trainer of the two tasks, going on from the checkpoints of its folder."""
     config = two_task_config(
         train_input_path=str(folder / data),
@@ -28,7 +33,7 @@ def trainer_here(folder: Path, model: str, data: str = "train", **edits: Any) ->
         data_config__num_workers=0,
         **edits,
     )
-    return Trainer(config, torch.device("cpu"), continue_train=True)
+    return kind(config, torch.device("cpu"), continue_train=True)
 
 
 def all_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:

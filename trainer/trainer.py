@@ -6,7 +6,7 @@ config, datasets -> SessionLoader -> Objective (sharded) -> checkpoints, metrics
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -301,7 +301,9 @@ class Trainer:
         if self.pipeline:
             self.pipeline.stop()
 
-    def steps(self, batches: Iterator[SessionBatch]) -> Iterator[tuple[SessionBatch, Outputs]]:
+    def steps(
+        self, batches: Generator[SessionBatch, None, None]
+    ) -> Iterator[tuple[SessionBatch, Outputs]]:
         """Train on each batch; the next begins when it is asked for."""
         if self.pipeline:
             yield from self.pipeline.steps(batches)
