@@ -35,6 +35,7 @@ else:  # run by spark-submit, see jrc_sort.py
     from hadoop_files import HadoopFiles, many_at_once
 
 LOCK_NAME = "_lock"
+JOB_VARIABLE = "SESSIONWISE_JOB"
 STAGING_PREFIX = "_staging-"
 QUARANTINE_FOLDER = "_quarantine"
 VOCABULARY_FOLDER = "_vocabulary"
@@ -50,7 +51,11 @@ _DATA_FILE = re.compile(r"part-\d{5}(?:-g(\d+))?\.parquet")
 
 @dataclass(frozen=True)
 class Lock:
-    """What `_lock` says of the job that writes; `machine` is one in which `pid` has a meaning."""
+    """What `_lock` says of the job that writes; `machine` is one in which `pid` has a meaning.
+
+    `job` is the name under which a cluster starts this job again, one attempt after the other, as
+    the environment variable SESSIONWISE_JOB gives it; "" without one.
+    """
 
     identity: str
     user: str
@@ -59,6 +64,7 @@ class Lock:
     pid: int
     process_start: str
     since: str
+    job: str = ""
 
     @classmethod
     def of_this_process(cls) -> Lock:
@@ -72,14 +78,18 @@ class Lock:
             pid=os.getpid(),
             process_start=_process_start(os.getpid()) or "",
             since=now,
+            job=os.environ.get(JOB_VARIABLE, ""),
         )
 
     @property
     def is_dead(self) -> bool:
-        """Whether its process surely ended: only known on its own machine."""
-        if self.machine != _machine():
-            return False
-        return _process_start(self.pid) != self.process_start
+        """Whether its process surely ended.
+
+        On its own machine that is known; elsewhere the next attempt of the same job knows it.
+        """
+        if self.machine == _machine():
+            return _process_start(self.pid) != self.process_start
+        return bool(self.job) and self.job == os.environ.get(JOB_VARIABLE)
 
 
 @dataclass(frozen=True)

@@ -249,6 +249,34 @@ def test_a_process_that_ended_is_dead_also_before_its_parent_looks():
     assert lock.is_dead
 
 
+@pytest.mark.parametrize(
+    ("job", "machine", "is_taken_over"),
+    [
+        ("team/clicks", "the pod before", True),
+        ("team/orders", "the pod before", False),
+        ("", "the pod before", False),
+        ("team/clicks", None, False),  # here, where it is seen to live
+    ],
+    ids=["retry", "other job", "no name", "alive"],
+)
+def test_a_retry_takes_over_the_lock_of_the_attempt_before(
+    publish, tmp_path, monkeypatch, job, machine, is_taken_over
+):
+    """A driver that Kubernetes killed leaves its lock to a pod that is another machine."""
+    monkeypatch.setenv("SESSIONWISE_JOB", job)
+    lock = Lock.of_this_process()
+    (tmp_path / "out" / "_staging-0").mkdir(parents=True)
+    left = replace(lock, machine=machine or lock.machine)
+    (tmp_path / "out" / "_lock").write_text(json.dumps(asdict(left)))
+    monkeypatch.setenv("SESSIONWISE_JOB", "team/clicks")
+    if is_taken_over:
+        publish("new")
+        assert len(tree(tmp_path / "out")) == 5
+    else:
+        with pytest.raises(ValueError, match="must have one writer"):
+            publish("new")
+
+
 def test_an_unreadable_lock_is_not_broken(publish, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "_lock").write_text("")
