@@ -10,11 +10,13 @@
 # Knobs:
 #   RANKS          processes (the GPUs of this machine, else 1)
 #   MAX_RESTARTS   of all ranks from the newest checkpoint, after one died (3)
+#   SAVE_SECONDS   for the ranks to save and end after SIGTERM (270; torch 2.11 knows only 30)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [[ $# -gt 0 ]] || { echo "usage: bash $0 COMMAND.py FLAGS..., see its first lines" >&2; exit 2; }
 
 GPUS=$({ nvidia-smi --list-gpus 2>/dev/null || true; } | wc -l)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-270}
 exec torchrun --standalone --max-restarts="${MAX_RESTARTS:-3}" \
     --nproc-per-node="${RANKS:-$((GPUS > 0 ? GPUS : 1))}" "$@"

@@ -16,8 +16,8 @@ from trainer.faults.failure import FailureWatch
 USER_ERRORS = (ValueError, FloatingPointError, OSError)  # whose message says it all
 
 
-def run_on_ranks(work: Callable[[torch.device], None]) -> int:
-    """Do the work as one of torchrun's ranks, or alone; returns the exit status.
+def run_on_ranks(work: Callable[[torch.device], int | None]) -> int:
+    """Do the work as one of torchrun's ranks, or alone; returns the exit status, work's own or 0.
 
     A failure ends the process, and all other ranks.
     """
@@ -27,7 +27,7 @@ def run_on_ranks(work: Callable[[torch.device], None]) -> int:
     warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
     device, watch = start_process_group()
     try:
-        work(device)
+        status = work(device)
         dist.barrier()  # a rank that ends early must not take rank 0's result with it
     except USER_ERRORS as error:
         watch.fail(str(error))
@@ -35,7 +35,7 @@ def run_on_ranks(work: Callable[[torch.device], None]) -> int:
         watch.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
     watch.stop()
     dist.destroy_process_group()
-    return 0
+    return status or 0
 
 
 def start_process_group() -> tuple[torch.device, FailureWatch]:

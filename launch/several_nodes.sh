@@ -11,8 +11,9 @@
 #   NODE_RANK=1 bash launch/several_nodes.sh launch/train.py ...            # the same on the other
 #
 # A rank that dies is started again, with all others, from the newest checkpoint. So is a machine:
-# start its command again (Slurm and Kubernetes do), the others wait for it. Node 0 keeps the
-# rendezvous: if it goes, all end, and all are started again. --continue_train is for such starts.
+# start its command again (Kubernetes and Compose do), the others wait for it. SIGTERM to one machine
+# saves before that; to end the job, send it to all. Node 0 keeps the rendezvous: if it goes, all
+# end, and all are started again. --continue_train is for such starts.
 #
 # Knobs; the names with PET_ are Kubeflow Trainer's, and are taken where ours are not set:
 #   MASTER_ADDR, PET_MASTER_ADDR   node 0, by name or address; no default
@@ -21,7 +22,8 @@
 #   NODE_RANK, PET_NODE_RANK       0 on node 0, any other number elsewhere; no default
 #   RANKS_PER_NODE, PET_NPROC_PER_NODE             (the GPUs of this machine, else 1)
 #   JOB_ID                         the same on all machines, another one per job (sessionwise)
-#   MAX_RESTARTS                   after a rank died (3); a machine that joins again does not count
+#   MAX_RESTARTS                   after a rank or a machine went (10)
+#   SAVE_SECONDS                   to save and end after SIGTERM (270; torch 2.11 knows only 30)
 #   JOIN_SECONDS                   to wait for machines (600)
 #   LAST_CALL_SECONDS              with MIN:MAX, to wait for more than MIN (30)
 #   LOST_SECONDS                   without a sign of life, until a machine counts as gone (15)
@@ -43,6 +45,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 if [[ -n ${NETWORK_INTERFACE:-} ]]; then
     export GLOO_SOCKET_IFNAME=$NETWORK_INTERFACE NCCL_SOCKET_IFNAME=$NETWORK_INTERFACE
 fi
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${SAVE_SECONDS:-270}
 # With the store of the first round, which torchrun shares by default, a machine that joins later
 # waits for an address that nobody sends: each round makes its own store.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
@@ -62,7 +65,7 @@ flags=(
     --rdzv-conf="$(IFS=, && echo "${settings[*]}")"
     --nnodes="$NODES"
     --nproc-per-node="$RANKS_PER_NODE"
-    --max-restarts="${MAX_RESTARTS:-3}"
+    --max-restarts="${MAX_RESTARTS:-10}"
     ${LOCAL_ADDR:+--local-addr="$LOCAL_ADDR"}
 )
 exec torchrun "${flags[@]}" "$@"

@@ -7,6 +7,7 @@
 """
 
 import argparse
+import os
 
 import torch
 
@@ -62,13 +63,24 @@ def read_config(args: argparse.Namespace) -> EasyRecConfig:
     return config
 
 
+def stopped_status() -> int:
+    """The exit status of ranks that SIGTERM stopped: 0 on one machine, EX_TEMPFAIL on several.
+
+    Of several machines the one that SIGTERM came to goes away. With 0 torchrun on the others would
+    take the job for done, and end; so it starts their ranks again, which wait for that machine.
+    """
+    num_machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # torchrun's
+    return os.EX_TEMPFAIL if num_machines > 1 else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status. A failure ends the process, and all other ranks."""
     args = parse_args(argv)
 
-    def train(device: torch.device) -> None:
+    def train(device: torch.device) -> int:
         trainer = Trainer(read_config(args), device, args.continue_train, args.on_changed_data)
         trainer.train_and_evaluate()
+        return stopped_status() if trainer.should_stop else 0
 
     return run_on_ranks(train)
 

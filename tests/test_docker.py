@@ -113,10 +113,19 @@ def test_knobs_of_compose_have_defaults(monkeypatch):
 
 def test_a_node_of_several_has_the_launchers_knobs():
     node = YAML(typ="safe").load(ROOT / "docker" / "compose.cuda.yaml")["services"]["node"]
-    knobs = {name for name in node["environment"] if not name.startswith(("NCCL_", "GLOO_"))}
+    passed = {name for name in node["environment"] if not name.startswith(("NCCL_", "GLOO_"))}
     launcher = (ROOT / "launch" / "several_nodes.sh").read_text()
-    assert knobs
-    assert [name for name in knobs if not re.search(rf"\$\{{{name}:", launcher)] == []
+    taken = set(re.findall(r"\$\{([A-Z_]+):[-?+]", launcher))
+    assert passed == {name for name in taken if not name.startswith("PET_")}
+    comment = launcher.split("# Knobs;")[1].split("\nset -")[0]
+    assert passed - set(re.findall(r"\b[A-Z_]+\b", comment)) == set()
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.cuda.yaml"])
+def test_each_service_of_ours_has_an_image_that_compose_builds(name):
+    services = YAML(typ="safe").load(ROOT / "docker" / name)["services"]
+    parts = {**SERVICES, **{key: {**SERVICES.get(key, {}), **services[key]} for key in services}}
+    assert [key for key, service in parts.items() if "build" not in service] == []
 
 
 @pytest.fixture

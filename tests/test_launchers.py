@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
+from torch.distributed.launcher.api import LaunchConfig
 
 from launch.kubernetes.render import render
 from scripts.validate_kubernetes import documents, strict
@@ -91,7 +93,22 @@ def test_several_nodes_hand_over_the_knobs(programs):
     assert "--local-addr=10.0.0.7" in flags
     (conf,) = (flag for flag in flags if flag.startswith("--rdzv-conf="))
     assert {"is_host=false", "keep_alive_interval=10"} < set(conf.split("=", 1)[1].split(","))
+    assert "--max-restarts=10" in flags
     assert flags[-1] == "launch/train.py"
+
+
+@pytest.mark.parametrize(("knobs", "seconds"), [({}, "270"), ({"SAVE_SECONDS": "900"}, "900")])
+@pytest.mark.parametrize("script", ["one_node.sh", "several_nodes.sh"])
+def test_torchrun_gives_ranks_the_time_to_save(programs, script, knobs, seconds):
+    add_program(programs, "torchrun", '#!/bin/sh\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT"\n')
+    knobs |= {"MASTER_ADDR": "node-a", "NODE_RANK": "0"}
+    assert arguments(f"launch/{script}", "launch/train.py", **knobs) == [seconds]
+
+
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="there torchrun always gives 30 s")
+def test_torchrun_reads_the_time_to_save(monkeypatch):
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "270")
+    assert LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=1).shutdown_timeout == 270
 
 
 def test_several_nodes_take_what_kubeflow_says(programs):
@@ -119,8 +136,9 @@ def test_without_a_command_launchers_say_how(programs, script):
     assert "usage:" in done.stderr
 
 
-@pytest.mark.parametrize("image", ["", "registry/trainer:1"])
-def test_slurm_starts_an_agent_on_each_node(programs, image):
+@pytest.fixture
+def slurm(programs) -> dict[str, str]:
+    """The environment of a job on two nodes, whose srun says its flags."""
     add_program(programs, "scontrol", "#!/bin/sh\necho node-7\necho node-9\n")
     # Like Slurm's: after its own flags, the command on each node, which knows its number.
     add_program(
@@ -129,12 +147,16 @@ def test_slurm_starts_an_agent_on_each_node(programs, image):
         '#!/usr/bin/env bash\nwhile [[ $1 != bash ]]; do echo "srun $1"; shift; done\n'
         'for i in 0 1; do SLURM_NODEID=$i "$@" || exit; done\n',
     )
-    said = arguments(
-        "launch/slurm/train.sbatch",
-        *("launch/train.py", "--model_dir", "/data/a b"),
-        **{"SLURM_JOB_NODELIST": "node-[7,9]", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "70123"},
-        **{"VENV": "no-such", "IMAGE": image},
-    )
+    return {
+        **{"SLURM_JOB_NODELIST": "node-[7,9]", "SLURM_JOB_NUM_NODES": "2"},
+        **{"SLURM_JOB_ID": "70123", "SLURM_CPUS_PER_TASK": "64"},
+    }
+
+
+@pytest.mark.parametrize("image", ["", "registry/trainer:1"])
+def test_slurm_starts_an_agent_on_each_node(slurm, image):
+    command = "launch/slurm/train.sbatch", "launch/train.py", "--model_dir", "/data/a b"
+    said = arguments(*command, VENV="no-such", IMAGE=image, **slurm)
     assert said.count("--rdzv-endpoint=node-7:20123") == 2
     assert said.count("--rdzv-id=70123") == said.count("--nnodes=2") == 2
     assert [line.split(",")[0] for line in said if "is_host" in line] == [
@@ -142,7 +164,20 @@ def test_slurm_starts_an_agent_on_each_node(programs, image):
         "--rdzv-conf=is_host=false",
     ]
     assert said.count("/data/a b") == 2
+    assert "srun --cpus-per-task=64" in said
     assert (f"srun --container-image={image}" in said) == bool(image)
+
+
+@pytest.mark.parametrize("is_absolute", [True, False], ids=["absolute", "relative"])
+def test_slurm_takes_the_environment_that_venv_names(slurm, tmp_path, is_absolute):
+    (tmp_path / "environment" / "bin").mkdir(parents=True)
+    add_program(
+        tmp_path / "environment" / "bin", "torchrun", "#!/bin/sh\necho of the environment\n"
+    )
+    folder = tmp_path / "environment"
+    slurm["VENV"] = str(folder if is_absolute else os.path.relpath(folder, ROOT))
+    said = arguments("launch/slurm/train.sbatch", "launch/train.py", **slurm)
+    assert said.count("of the environment") == 2
 
 
 def test_manifests_are_what_kubernetes_takes(monkeypatch):

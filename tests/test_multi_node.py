@@ -1,4 +1,4 @@
-"""Two machines under launch/several_nodes.sh; one dies and joins again; the end is always the same.
+"""Two machines under launch/several_nodes.sh; one goes and joins again; the end is always the same.
 
 Where this process may make network namespaces, each machine is one, with a network between them;
 elsewhere both are agents on 127.0.0.1.
@@ -85,10 +85,13 @@ class Agent:
     """The launcher on one machine.
 
     Args:
+        model: name of the model_dir.
         log: where its output goes.
     """
 
-    def __init__(self, machines: list[Machine], number: int, folder: Path, log: Path) -> None:
+    def __init__(
+        self, machines: list[Machine], number: int, folder: Path, model: str, log: Path
+    ) -> None:
         machine = machines[number]
         environment = {
             **os.environ,
@@ -97,8 +100,8 @@ class Agent:
             **{"NODE_RANK": str(number), "RANKS_PER_NODE": "1", "LOST_SECONDS": "3"},
             **{"LOCAL_ADDR": machine.address, "NETWORK_INTERFACE": machine.interface},
         }
-        command = [*machine.enter, "bash", "launch/several_nodes.sh", *training(folder, "joined")]
-        self.log, self.model_dir = log, folder / "joined"
+        command = [*machine.enter, "bash", "launch/several_nodes.sh", *training(folder, model)]
+        self.log, self.model_dir = log, folder / model
         with log.open("w") as out:
             self.process = subprocess.Popen(
                 [*command, "--continue_train"], cwd=ROOT, env=environment, stdout=out, stderr=out
@@ -111,6 +114,10 @@ class Agent:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
+
+    def drain(self) -> None:
+        """SIGTERM to the agent, as a cluster does before it takes the machine away."""
+        self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL to the agent and to its ranks, as when the machine goes."""
@@ -146,11 +153,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def start(machines, folder) -> Iterator[Callable[[int, str], Agent]]:
-    """Starts the launcher on a machine, by number; ends it with the test."""
+    """Starts the launcher on a machine, by number, for a model; ends it with the test."""
     agents = []
 
-    def start_agent(number: int, log: str) -> Agent:
-        agents.append(Agent(machines, number, folder, folder / log))
+    def start_agent(number: int, model: str) -> Agent:
+        log = folder / f"{model}-{len(agents)}.log"
+        agents.append(Agent(machines, number, folder, model, log))
         return agents[-1]
 
     yield start_agent
@@ -171,14 +179,14 @@ def whole(folder) -> dict:
 
 @pytest.mark.long
 def test_machines_that_die_and_join_again_change_nothing(start, folder, whole):
-    first, second = start(0, "first.log"), start(1, "second.log")
+    first, second = start(0, "joined"), start(1, "joined")
     first.wait_for_checkpoint(4)
     second.kill()
-    second = start(1, "second_again.log")  # the other agent waits for it
+    second = start(1, "joined")  # the other agent waits for it
     first.wait_for_checkpoint(12)
     first.kill()  # the rendezvous goes with it: all end, all start again
     assert second.end() == 1
-    agents = start(0, "first_again.log"), start(1, "second_once_more.log")
+    agents = start(0, "joined"), start(1, "joined")
     assert [agent.end() for agent in agents] == [0, 0], agents[0].log.read_text()
     joined, started_again = (
         [int(step) for step in re.findall(r"model.ckpt-(\d+) \(step", log.read_text())]
@@ -187,3 +195,20 @@ def test_machines_that_die_and_join_again_change_nothing(start, folder, whole):
     assert len(joined) == len(started_again) == 1
     assert 4 <= joined[0] < 12 <= started_again[0] < 27
     assert_same_end(folder, "joined", whole)
+
+
+@pytest.mark.long
+def test_a_machine_that_is_drained_does_not_end_the_training(start, folder, whole):
+    first, second = start(0, "drained"), start(1, "drained")
+    first.wait_for_checkpoint(4)
+    second.drain()
+    assert second.end() == 1
+    (stopped,) = re.findall(r"stopped by SIGTERM after step (\d+)", first.log.read_text())
+    second = start(1, "drained")  # the other agent waits for it
+    first.wait_for_checkpoint(12)
+    first.drain()  # the rendezvous goes with it: all end, all start again
+    assert [first.end(), second.end()] == [1, 1]
+    agents = start(0, "drained"), start(1, "drained")
+    assert [agent.end() for agent in agents] == [0, 0], agents[0].log.read_text()
+    assert f"model.ckpt-{stopped} (step" in first.log.read_text()
+    assert_same_end(folder, "drained", whole)

@@ -253,9 +253,8 @@ class Trainer:
             )
         else:
             evaluation = self.evaluate()
-        if self.rank == 0:
-            allow_restart(self.model_dir, False)
-            if not was_stopped:
+            if self.rank == 0:
+                allow_restart(self.model_dir, False)
                 report = write_report(self, evaluation, time.monotonic() - started)
                 self.say(f"checkpoint: {checkpoint}\nreport:     {report}")
         self.recorder.close()

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
 
@@ -35,7 +35,7 @@ class FailureWatch:
         """The work is done: from now on ranks may end when they like."""
         self._is_done.set()
 
-    def fail(self, message: str, details: str = "") -> None:
+    def fail(self, message: str, details: str = "") -> NoReturn:
         """Tell all ranks, and end this process; `details` are for its own output.
 
         A rank that fails because another one did tells of that one.
@@ -62,11 +62,11 @@ class FailureWatch:
             if failed:
                 self._end_after_other()
 
-    def _end_after_other(self) -> None:
+    def _end_after_other(self) -> NoReturn:
         reason = self._store.get(_MESSAGE).decode()
         self._end(f"rank {self._rank} ends, as {reason}", 2 * SECONDS_TO_SPREAD)
 
-    def _end(self, text: str, seconds: float) -> None:
+    def _end(self, text: str, seconds: float) -> NoReturn:
         with self._ending:  # never given back: one thread ends the process
             print(text, file=sys.stderr, flush=True)
             time.sleep(seconds)
