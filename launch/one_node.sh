@@ -8,9 +8,10 @@
 #   bash launch/one_node.sh launch/evaluate.py --checkpoint_path runs/mine --eval_input_path data/eval
 #
 # Knobs:
-#   RANKS          processes (the GPUs of this machine, else 1)
-#   MAX_RESTARTS   of all ranks from the newest checkpoint, after one died (3)
-#   SAVE_SECONDS   for the ranks to save and end after SIGTERM (270; torch 2.11 knows only 30)
+#   RANKS            processes (the GPUs of this machine, else 1)
+#   MAX_RESTARTS     of all ranks from the newest checkpoint, after one died (3)
+#   SAVE_SECONDS     for the ranks to save and end after SIGTERM (270; 30 with torch 2.11)
+#   OMP_NUM_THREADS  of each rank, for PyTorch on a CPU (1)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [[ $# -gt 0 ]] || { echo "usage: bash $0 COMMAND.py FLAGS..., see its first lines" >&2; exit 2; }

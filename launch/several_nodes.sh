@@ -23,12 +23,13 @@
 #   RANKS_PER_NODE, PET_NPROC_PER_NODE             (the GPUs of this machine, else 1)
 #   JOB_ID                         the same on all machines, another one per job (sessionwise)
 #   MAX_RESTARTS                   after a rank or a machine went (10)
-#   SAVE_SECONDS                   to save and end after SIGTERM (270; torch 2.11 knows only 30)
+#   SAVE_SECONDS                   for ranks to save and end after SIGTERM (270; 30 with torch 2.11)
 #   JOIN_SECONDS                   to wait for machines (600)
 #   LAST_CALL_SECONDS              with MIN:MAX, to wait for more than MIN (30)
 #   LOST_SECONDS                   without a sign of life, until a machine counts as gone (15)
 #   NETWORK_INTERFACE              where gloo and NCCL talk, for instance eth0 (their own choice)
 #   LOCAL_ADDR                     of this machine, as others reach it (its full host name)
+#   OMP_NUM_THREADS                of each rank, for PyTorch on a CPU (1)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [[ $# -gt 0 ]] || { echo "usage: bash $0 COMMAND.py FLAGS..., see its first lines" >&2; exit 2; }
