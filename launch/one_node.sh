@@ -10,7 +10,7 @@
 # Knobs:
 #   RANKS            processes (the GPUs of this machine, else 1)
 #   MAX_RESTARTS     of all ranks from the newest checkpoint, after one died (3)
-#   SAVE_SECONDS     for the ranks to save and end after SIGTERM (270; 30 with torch 2.11)
+#   SAVE_SECONDS     to save and end in after SIGTERM (270; 30 with torch 2.11)
 #   OMP_NUM_THREADS  of each rank, for PyTorch on a CPU (1)
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -11,9 +11,9 @@
 #   NODE_RANK=1 bash launch/several_nodes.sh launch/train.py ...            # the same on the other
 #
 # A rank that dies is started again, with all others, from the newest checkpoint. So is a machine:
-# start its command again (Kubernetes and Compose do), the others wait for it. SIGTERM to one machine
-# saves before that; to end the job, send it to all. Node 0 keeps the rendezvous: if it goes, all
-# end, and all are started again. --continue_train is for such starts.
+# start its command again (Kubernetes and Compose do), the others wait for it. After SIGTERM to one
+# machine all save first, then wait for it; to end the job, send SIGTERM to all. Node 0 keeps the
+# rendezvous: if it goes, all end, and all are started again. --continue_train is for such starts.
 #
 # Knobs; the names with PET_ are Kubeflow Trainer's, and are taken where ours are not set:
 #   MASTER_ADDR, PET_MASTER_ADDR   node 0, by name or address; no default
@@ -23,7 +23,7 @@
 #   RANKS_PER_NODE, PET_NPROC_PER_NODE             (the GPUs of this machine, else 1)
 #   JOB_ID                         the same on all machines, another one per job (sessionwise)
 #   MAX_RESTARTS                   after a rank or a machine went (10)
-#   SAVE_SECONDS                   for ranks to save and end after SIGTERM (270; 30 with torch 2.11)
+#   SAVE_SECONDS                   to save and end in after SIGTERM (270; 30 with torch 2.11)
 #   JOIN_SECONDS                   to wait for machines (600)
 #   LAST_CALL_SECONDS              with MIN:MAX, to wait for more than MIN (30)
 #   LOST_SECONDS                   without a sign of life, until a machine counts as gone (15)
