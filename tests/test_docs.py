@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *DOCS]
 COMMAND = re.compile(
-    r"^ *(?:[A-Z_]+=\S+ )*(?:\S*/)?(make|python|torchrun|spark-submit)\b (.*)$", re.MULTILINE
+    r"^ *(?:[A-Z_]+=\S+ )*(?:\S*/)?(make|python|torchrun|spark-submit|bash|sbatch|docker)\b (.*)$",
+    re.MULTILINE,
 )
 
 
@@ -29,9 +30,15 @@ def code_blocks(page: Path, language: str = r"\w*") -> list[str]:
 
 
 def commands(page: Path) -> list[tuple[str, str]]:
-    """Each program with its arguments; a line that ends in a backslash goes on."""
+    """Each program with its arguments, in blocks; a line that ends in a backslash goes on."""
     text = "\n".join(code_blocks(page)).replace("\\\n", " ")
     return COMMAND.findall(text)
+
+
+def inline_commands(page: Path) -> list[tuple[str, str]]:
+    """The same between backticks."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [found for code in re.findall(r"`([^`\n]+)`", text) for found in COMMAND.findall(code)]
 
 
 # ------------------------------------------------------------------ commands
@@ -64,7 +71,7 @@ def faults(arguments: str) -> list[str]:
 def test_commands_name_scripts_targets_and_flags_that_exist(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     found = []
-    for program, arguments in commands(page):
+    for program, arguments in commands(page) + inline_commands(page):
         if program == "make":
             names = re.findall(r"(?<!\S)[a-z][a-z-]*(?!\S)", arguments.split("#")[0])
             found += [f"make has no {name}" for name in names if name not in targets]

@@ -210,5 +210,6 @@ def test_a_machine_that_is_drained_does_not_end_the_training(start, folder, whol
     assert [first.end(), second.end()] == [1, 1]
     agents = start(0, "drained"), start(1, "drained")
     assert [agent.end() for agent in agents] == [0, 0], agents[0].log.read_text()
+    assert "ends with status 75" in first.log.read_text()
     assert f"model.ckpt-{stopped} (step" in first.log.read_text()
     assert_same_end(folder, "drained", whole)

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
+
+from tests.test_import_arrows import imported_modules
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -76,6 +78,36 @@ def test_the_wheel_installs_and_every_module_imports(wheel, tmp_path):
         env={"PYTHONPATH": str(site)},
     )
     assert version.strip() == PROJECT["version"]
+
+
+# ------------------------------------------------------------------ what is imported
+
+# Of each folder, the extras that it may use besides `dependencies`.
+EXTRAS = {**dict.fromkeys(PACKAGES, ()), "preprocessing": ("spark",), "kernels": ("cuda",)}
+EXTRAS |= {"examples": ("examples",), "benchmarks": ("benchmarks", "examples", "spark")}
+# What comes with another: the CPU's build by the stand-in of its name, and parts of a whole.
+BROUGHT_BY = {"fbgemm-gpu-cpu": "fbgemm-gpu", "py4j": "pyspark", "torchmetrics": "torchrec"}
+
+
+def declared(folder: str) -> set[str]:
+    texts = [PROJECT["optional-dependencies"][name] for name in EXTRAS[folder]]
+    return {Requirement(text).name for part in (PROJECT["dependencies"], *texts) for text in part}
+
+
+@pytest.mark.parametrize("folder", EXTRAS)
+def test_what_a_folder_imports_is_declared(folder):
+    ours = {path.stem for name in EXTRAS for path in (ROOT / name).rglob("*.py")}
+    ours |= {*EXTRAS, "tests"}
+    distribution = packages_distributions()
+    found = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        for line, (name, *_) in imported_modules(path.relative_to(ROOT), path.read_text()):
+            top = name.partition(".")[0]
+            if top not in sys.stdlib_module_names and top not in ours:
+                owner = canonicalize_name(distribution.get(top, [top])[0])
+                found[BROUGHT_BY.get(owner, owner)] = f"{path.relative_to(ROOT)}:{line}"
+    assert found or folder == "launch"
+    assert {name: at for name, at in found.items() if name not in declared(folder)} == {}
 
 
 # ------------------------------------------------------------------ extras and lock
