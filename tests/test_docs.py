@@ -29,9 +29,9 @@ def code_blocks(page: Path, language: str = r"\w*") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def commands(page: Path) -> list[tuple[str, str]]:
+def commands(page: Path, language: str = r"\w*") -> list[tuple[str, str]]:
     """Each program with its arguments, in blocks; a line that ends in a backslash goes on."""
-    text = "\n".join(code_blocks(page)).replace("\\\n", " ")
+    text = "\n".join(code_blocks(page, language)).replace("\\\n", " ")
     return COMMAND.findall(text)
 
 

@@ -36,7 +36,7 @@ def words(command: tuple[str, str]) -> str:
 
 
 def test_every_command_of_the_readme_runs_in_a_test():
-    run = {words(command) for command in commands(QUICK_START)}
+    run = {words(command) for command in commands(QUICK_START, "bash")}
     left = {words(command) for command in commands(README) + inline_commands(README)} - run
     assert left == set(ELSEWHERE)
 
