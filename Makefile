@@ -45,7 +45,7 @@ test: lint ## what CI runs: lint, types, documentation, kernels for sm_90, tests
 	@$(IN_VENV) python scripts/compile_kernels.py --arch 90
 	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25
 
-long-test: compile-kernels ## kernels for three GPU generations; a Spark cluster, machines killed and joined again (6 minutes)
+long-test: compile-kernels ## kernels for three GPU generations; a Spark cluster, machines killed and joined again (12 minutes)
 	@$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -m long
 
 lint: setup docker-lint docs ## ruff (rules and format), pyright, and what the targets named here check

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest
 from tests.configs import TWO_TASKS
 from tests.datasets import click_table, write_dataset
 from tests.test_faults import assert_same_end, tensors
-from tests.test_training import ROOT
+from tests.test_training import ROOT, report
 
 PORT = "29477"
 TIMEOUT_SECONDS = 120
@@ -81,16 +82,39 @@ def machines() -> Iterator[list[Machine]]:
             ip("netns", "delete", name)
 
 
+@contextmanager
+def moved(machine: Machine, address: str) -> Iterator[None]:
+    """The machine under another address: what it had connected is neither answered nor closed."""
+
+    def change(old: str, new: str) -> None:
+        here = "-n", machine.enter[-1], "address"
+        ip(*here, "delete", f"{old}/24", "dev", machine.interface)
+        ip(*here, "add", f"{new}/24", "dev", machine.interface)
+
+    change(machine.address, address)
+    try:
+        yield
+    finally:
+        change(address, machine.address)
+
+
 class Agent:
     """The launcher on one machine.
 
     Args:
         model: name of the model_dir.
         log: where its output goes.
+        knobs: of the launcher.
     """
 
     def __init__(
-        self, machines: list[Machine], number: int, folder: Path, model: str, log: Path
+        self,
+        machines: list[Machine],
+        number: int,
+        folder: Path,
+        model: str,
+        log: Path,
+        knobs: dict[str, str],
     ) -> None:
         machine = machines[number]
         environment = {
@@ -99,6 +123,7 @@ class Agent:
             **{"MASTER_ADDR": machines[0].address, "MASTER_PORT": PORT, "NODES": "2"},
             **{"NODE_RANK": str(number), "RANKS_PER_NODE": "1", "LOST_SECONDS": "3"},
             **{"LOCAL_ADDR": machine.address, "NETWORK_INTERFACE": machine.interface},
+            **knobs,
         }
         command = [*machine.enter, "bash", "launch/several_nodes.sh", *training(folder, model)]
         self.log, self.model_dir = log, folder / model
@@ -152,13 +177,13 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def start(machines, folder) -> Iterator[Callable[[int, str], Agent]]:
+def start(machines, folder) -> Iterator[Callable[..., Agent]]:
     """Starts the launcher on a machine, by number, for a model; ends it with the test."""
     agents = []
 
-    def start_agent(number: int, model: str) -> Agent:
+    def start_agent(number: int, model: str, **knobs: str) -> Agent:
         log = folder / f"{model}-{len(agents)}.log"
-        agents.append(Agent(machines, number, folder, model, log))
+        agents.append(Agent(machines, number, folder, model, log, knobs))
         return agents[-1]
 
     yield start_agent
@@ -213,3 +238,32 @@ def test_a_machine_that_is_drained_does_not_end_the_training(start, folder, whol
     assert "ends with status 75" in first.log.read_text()
     assert f"model.ckpt-{stopped} (step" in first.log.read_text()
     assert_same_end(folder, "drained", whole)
+
+
+@pytest.mark.long
+def test_with_min_and_max_the_others_go_on_without_a_machine(start, folder, whole):
+    knobs = {"NODES": "1:2", "LAST_CALL_SECONDS": "15"}
+    first, second = start(0, "alone", **knobs), start(1, "alone", **knobs)
+    first.wait_for_checkpoint(4)
+    second.drain()
+    assert (second.end(), first.end()) == (1, 0), first.log.read_text()
+    assert re.findall(r"(\d) ranks", first.log.read_text()) == ["2", "1"]
+    mine, theirs = (report(folder, model)["history"] for model in ("alone", "whole"))
+    assert len(mine) == len(theirs)
+    for entry, expected in zip(mine, theirs, strict=True):
+        assert entry["losses"] == pytest.approx(expected["losses"], rel=1e-5), entry["step"]
+
+
+@pytest.mark.long
+def test_a_machine_that_is_gone_without_a_word_is_replaced(machines, start, folder, whole):
+    if not machines[1].enter:
+        pytest.skip("needs network namespaces: on one machine every connection is closed")
+    first, second = start(0, "replaced"), start(1, "replaced")
+    first.wait_for_checkpoint(4)
+    with moved(machines[1], "10.213.0.3"):
+        second.kill()
+        second = start(1, "replaced", LOCAL_ADDR="10.213.0.3")
+        # The other's rank waits in a collective: its agent kills it after 30 s.
+        assert [first.end(), second.end()] == [0, 0], first.log.read_text()
+    assert "forcefully exiting" in first.log.read_text()
+    assert_same_end(folder, "replaced", whole)
