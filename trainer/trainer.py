@@ -235,7 +235,7 @@ class Trainer:
     def train_and_evaluate(self) -> Evaluation | None:
         """Train to the end, save, evaluate on the evaluation data, write the report.
 
-        On SIGTERM: train to the end of the step, save, and return None; `should_stop` tells it then.
+        On SIGTERM: train to the end of the step, save, return None; `should_stop` tells of it.
         """
         started = time.monotonic()
         if self.rank == 0:
