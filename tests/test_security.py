@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 import yaml
+from torch.distributed.checkpoint import metadata
 from torch.distributed.checkpoint.api import CheckpointException
 
 from trainer.checkpoints.reader import CheckpointReader
@@ -57,6 +58,28 @@ def test_a_list_of_tensors_that_names_a_function_is_refused(checkpoint, tmp_path
     with pytest.raises(AttributeError):
         dcp.FileSystemReader(str(checkpoint)).read_metadata()
     assert (tmp_path / "sprung").exists()  # the trap works: DCP's own reader springs it
+
+
+class Attribute:
+    """Is unpickled as an attribute of an object: so Python 3.11.2 writes a member of an enum."""
+
+    def __init__(self, owner: object, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+def test_a_list_of_tensors_may_name_members_of_its_enum_and_no_other_attribute(checkpoint):
+    encoding = Attribute(metadata._MEM_FORMAT_ENCODING, "TORCH_CONTIGUOUS_FORMAT")
+    (checkpoint / ".metadata").write_bytes(pickle.dumps(metadata.Metadata({}, encoding, {})))
+    found = CheckpointReader(checkpoint).read_metadata()
+    assert found.planner_data is metadata._MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT
+    for owner, name in ((metadata.Metadata, "__init__"), ([], "append")):
+        attribute = Attribute(owner, name)
+        (checkpoint / ".metadata").write_bytes(pickle.dumps(attribute))
+        with pytest.raises(ConfigError, match=f"it asks for {name} of .*, which is no enum"):
+            CheckpointReader(checkpoint).read_metadata()
 
 
 def test_a_value_that_names_a_function_is_refused(tmp_path):

@@ -5,6 +5,7 @@ tensors (a loss scaler's numbers). Plain unpickling would call any function that
 here the list may name DCP's own records alone, and values are read with `weights_only`.
 """
 
+import enum
 import io
 import os
 import pathlib
@@ -19,6 +20,14 @@ from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
 from trainer.config import ConfigError
+
+
+def _enum_member(kind: Any, name: str) -> Any:
+    """What `getattr` is in a list of tensors that Python 3.11.0 to 3.11.3 wrote: of enums alone."""
+    if not (isinstance(kind, type) and issubclass(kind, enum.Enum)):
+        raise pickle.UnpicklingError(f"it asks for {name} of {kind!r}, which is no enum")
+    return kind[name]
+
 
 # What a list of tensors is made of, besides dtypes; by module and name, as a pickle names them.
 _RECORDS: dict[tuple[str, str], Any] = {
@@ -36,6 +45,7 @@ _RECORDS: dict[tuple[str, str], Any] = {
         )
     },
     (filesystem.__name__, "_StorageInfo"): filesystem._StorageInfo,
+    ("builtins", "getattr"): _enum_member,
     ("pathlib", "PosixPath"): pathlib.PosixPath,
     ("torch", "Size"): torch.Size,
     ("torch.serialization", "_get_layout"): torch.serialization._get_layout,
