@@ -65,6 +65,22 @@ def test_a_short_group_has_the_mean_of_its_batches():
     torch.testing.assert_close(layer.weight.grad, expected[0])
 
 
+@pytest.mark.parametrize("left_out", [{1}, {0, 2}, {0, 1, 2}], ids=str)
+def test_a_group_has_the_mean_of_the_batches_that_were_not_left_out(left_out):
+    layer = torch.nn.Linear(3, 2)
+    inputs = torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(0))
+    places = [group_step(cursor(step, 3), 3) for step in range(3)]
+    for step, batch in enumerate(inputs):
+        loss = layer(batch).square().mean() / places[step].steps
+        (loss * (step not in left_out)).backward()
+    scale_to_mean(layer.parameters(), places[-1], torch.tensor(len(left_out)))
+    kept = [layer(batch).square().mean() for n, batch in enumerate(inputs) if n not in left_out]
+    expected = torch.zeros_like(layer.weight)
+    if kept:
+        (expected,) = torch.autograd.grad(torch.stack(kept).mean(), layer.weight)
+    torch.testing.assert_close(layer.weight.grad, expected)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("accumulation")

@@ -1,11 +1,13 @@
 """The benchmark of training: its trainer takes turns, and is profiled without one."""
 
 import pytest
+import torch
 
 from benchmarks import bench_train
 from benchmarks.bench_train import TimedTrainer, covered, ratios
+from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from tests.training_here import one_rank, trainer_here
+from tests.training_here import one_rank
 
 assert one_rank  # a fixture that is imported to be used by name
 
@@ -20,8 +22,13 @@ def test_a_trainer_tells_of_its_windows_and_is_profiled_without_a_turn(
     monkeypatch.setattr(bench_train, "wait_for_turn", lambda: turns.append(len(told)))
     monkeypatch.setattr(bench_train, "tell", told.append)
     monkeypatch.setattr(bench_train, "PROFILED_STEPS", 2)
-    edits = {"train_config__num_steps": 5, "train_config__pipeline_sparse_dist": is_ahead}
-    trainer = trainer_here(tmp_path, "model", kind=TimedTrainer, **edits)
+    config = two_task_config(
+        train_input_path=str(tmp_path / "train"),
+        model_dir=str(tmp_path / "model"),
+        train_config__num_steps=5,
+        train_config__pipeline_sparse_dist=is_ahead,
+    )
+    trainer = TimedTrainer(config, torch.device("cpu"))
     trainer.train_in_windows(steps)
     windows = 4 // steps  # and a last step
     assert turns == [*range(windows), windows]

@@ -1,5 +1,6 @@
 """What checkpoints hold, when they are written, which stay, and what becomes of damaged ones."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -56,7 +57,8 @@ def test_a_checkpoint_holds_all_that_training_needs(folder, whole):
     files = json.loads((newest / "train_state.json").read_text())["files"]
     assert set(files) == {path.name for path in newest.iterdir()} - {"train_state.json"}
     assert {"pipeline.config", "sharding_plan.json", "history.json", ".metadata"} < set(files)
-    assert json.loads((newest / "sharding_plan.json").read_text())["user_id_emb"]["ranks"] == [0]
+    plan = json.loads((newest / "sharding_plan.json").read_text())
+    assert plan["pooled"]["user_id_emb"]["ranks"] == [0]
     assert find_damage(newest) is None
     assert_equal(all_tensors(trainer_here(folder, "whole", **SAVE)), whole)
 
@@ -208,6 +210,48 @@ def test_checkpoints_are_due_by_steps_epochs_and_minutes():
             schedule.note_saved()
     by_steps, by_epochs, by_minutes = {10, 20, 30, 40}, {14, 28}, {8, 28, 38}
     assert due == sorted(by_steps | by_epochs | by_minutes)
+
+
+def test_minutes_that_end_with_a_checkpoint_by_steps_make_no_second_one():
+    now = [0.0]
+    train_config = two_task_config(
+        train_config__save_checkpoints_steps=10, train_config__save_checkpoints_minutes=0.5
+    ).train_config
+    schedule, answer, due = SaveSchedule(train_config, lambda: now[0]), False, []
+    for step in range(1, 31):  # 3 seconds a step: step 10 ends the minutes; the answer comes later
+        now[0] += 3
+        asked = schedule.is_time()
+        schedule.note_step(step, cursor(0, False), answer)
+        answer = asked
+        if schedule.is_due:
+            due.append(step)
+            schedule.note_saved()
+    assert due == [10, 20, 30]
+
+
+def test_what_cannot_be_deleted_ends_no_training(folder, monkeypatch, capsys):
+    """As on NFS, which keeps a file that another process has open. Root ignores permissions."""
+    rmtree = shutil.rmtree
+
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> None:
+        if "model.ckpt-" in str(path):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+        rmtree(path, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    edits: dict[str, Any] = SAVE | {"train_config__keep_checkpoint_max": 1}
+    trainer_here(folder, "stuck", **edits).train_and_evaluate()
+    said = capsys.readouterr().out
+    for step in (4, 8):
+        assert f"warning: {folder}/stuck/model.ckpt-{step} could not be deleted: " in said
+    assert [path.name for path in list_checkpoints(folder / "stuck")] == ["model.ckpt-12"]
+    trainer = trainer_here(folder, "stuck", **edits)
+    assert trainer.state.global_step == 12
+    leftover = folder / "stuck" / ".model.ckpt-8.tmp"
+    assert f"warning: {leftover} could not be deleted: " in capsys.readouterr().out
+    monkeypatch.undo()
+    trainer_here(folder, "stuck", **edits)
+    assert not leftover.exists()
 
 
 def test_the_best_checkpoint_stays_beside_the_newest(folder):

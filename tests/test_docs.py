@@ -146,6 +146,15 @@ def test_what_migration_md_calls_ours_is_in_the_schema():
     assert [field for _, fields in rows for field in fields if field not in known] == []
 
 
+def test_what_the_schema_calls_ours_is_in_migration_md():
+    text = (ROOT / "trainer" / "protos" / "pipeline.proto").read_text()
+    comment, field = r"// Ours.*\n(?: *//.*\n)*", r" *(?:optional |repeated )?\S+ (\w+) = \d"
+    ours = re.findall(comment + field, text)
+    assert {"seed", "eps", "pareto_gradient", "custom", "contrast"} <= set(ours)
+    told = {name for _, fields in table_of("message | ours") for name in fields}
+    assert [name for name in ours if name not in told] == []
+
+
 # ------------------------------------------------------------------ the site
 
 

@@ -1,5 +1,6 @@
 """A loss that is not finite: seen before backward, its rows named, its batch left out if wished."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from tests.datasets import click_table, write_dataset
 from tests.training_here import all_tensors, one_rank, trainer_here
 from trainer.faults.nonfinite import NonFiniteGuard
+from trainer.metrics.training import TrainMetrics
+from trainer.protos.pipeline_pb2 import MeanSquaredError, TrainMetricConfig
 from trainer.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -84,20 +87,25 @@ def test_a_batch_left_out_is_as_if_it_had_not_been_there(folder, capsys, use_bn,
     assert all(value.isfinite().all() for value in found.values())
 
 
-@pytest.mark.parametrize("sharding_type", ["table_wise", "data_parallel"])
-@pytest.mark.parametrize("skip", [False, True])
-def test_masks_keep_the_tables_still_where_nobody_looks(folder, skip, sharding_type):
+def masking_guard(trainer: Trainer, skip: bool) -> NonFiniteGuard:
     """The guard of CUDA, on the CPU."""
-    types = {"train_config__global_embedding_constraints__sharding_types": [sharding_type]}
-    trainer = poisoned(folder, f"masks{skip}{sharding_type}", **types)
-    trainer.guard = NonFiniteGuard(
+    return NonFiniteGuard(
         trainer.model,
+        trainer.optimizer.parameters,
         trainer.optimizer.kernels,
         trainer.optimizer.replicated.params.values(),
         trainer.train_data,
         skip=skip,
         looks=False,
     )
+
+
+@pytest.mark.parametrize("sharding_type", ["table_wise", "data_parallel"])
+@pytest.mark.parametrize("skip", [False, True])
+def test_masks_keep_the_tables_still_where_nobody_looks(folder, skip, sharding_type):
+    types = {"train_config__global_embedding_constraints__sharding_types": [sharding_type]}
+    trainer = poisoned(folder, f"masks{skip}{sharding_type}", **types)
+    trainer.guard = masking_guard(trainer, skip)
     moved = []
     for batch in trainer.loader.batches():
         before = finite_part(trainer)
@@ -117,3 +125,35 @@ def test_masks_keep_the_tables_still_where_nobody_looks(folder, skip, sharding_t
     else:
         with pytest.raises(FloatingPointError, match=r"batch 2 \(rank 0: .*part-00000.parquet"):
             trainer.guard.look()
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_batch_left_out_is_in_no_train_metric_nor_in_the_mean_of_its_group(folder, looks):
+    """Batch 2 ends a group of three; by each guard it ends as a group of batches 0 and 1."""
+    edits: dict[str, Any] = {
+        "train_config__dense_optimizer__sgd_optimizer": {"lr": 0.1, "momentum": 0.0},
+        # Tables move by a third of each batch's gradient in one run, by a half in the other.
+        "train_config__sparse_optimizer__sgd_optimizer": {"lr": 0.0},
+    }
+    steps = "train_config__gradient_accumulation_steps"
+    skip: dict[str, Any] = {"train_config__skip_nonfinite_batches": True}
+    expected = poisoned(folder, f"two{looks}", **edits, **{steps: 2})
+    found = poisoned(folder, f"three{looks}", **edits, **skip, **{steps: 3})
+    before = all_tensors(found)
+    metric = TrainMetricConfig(mean_squared_error=MeanSquaredError())
+    for trainer in (expected, found):
+        task = replace(trainer.tasks[0], train_metrics=(metric,))
+        trainer.recorder.train_metrics = TrainMetrics([task])
+    if not looks:
+        found.guard = masking_guard(found, skip=True)
+    for trainer, number in ((expected, 2), (found, 3)):
+        batches = trainer.loader.batches()
+        for _ in range(number):
+            trainer.train_step(next(batches))
+        batches.close()
+    dense = {name: each for name, each in all_tensors(expected).items() if ".net." in name}
+    for name, tensor in dense.items():
+        torch.testing.assert_close(all_tensors(found)[name], tensor, rtol=1e-5, atol=1e-7)
+    assert any((tensor - before[name]).abs().max() > 1e-3 for name, tensor in dense.items())
+    values = [trainer.recorder.train_metrics.compute() for trainer in (found, expected)]
+    assert values[0] == values[1] and len(values[0]) == 1

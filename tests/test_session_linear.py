@@ -1,5 +1,6 @@
 """Features that do not change in a session: found, and computed once a session to the same end."""
 
+import copy
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,11 +122,56 @@ def test_the_features_of_sessions_are_found_and_asked_once() -> None:
             ids=ids, session_features=same, session_offsets=torch.from_numpy(offsets)
         )
         asked = asked_once_a_session(batch)  # pyright: ignore[reportArgumentType]  # has what it reads
+        known = asked._length_per_key  # without it TorchRec would ask the device
+        assert known is not None
+        assert known == asked.lengths().view(len(features), -1).sum(1).tolist()
         for number, rows in enumerate(features):
             is_same = f"f{number}" in same
             left = [row if not is_same or i in offsets else [] for i, row in enumerate(rows)]
             of_key = asked[f"f{number}"]
             assert [each.tolist() for each in of_key.to_dense()] == left
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_gradients_of_long_sessions_do_not_stall_in_16_bits(dtype: torch.dtype) -> None:
+    num_rows = 2000  # a sum of ones in bfloat16 stops at 256, in float16 at 2048
+    layer = SessionLinear(4, 5).to(dtype)
+    sessions = Sessions(OF_SESSION, torch.tensor([0]), torch.zeros(num_rows, dtype=torch.int64))
+    torch.manual_seed(0)
+    item = torch.randn(num_rows, 2)
+    user = torch.randn(1, 2).expand(num_rows, 2)
+    upstream = torch.rand(num_rows, 5) + 0.5
+    found, expected = [], []
+    for kind, gradients in ((dtype, found), (torch.float64, expected)):
+        parts = [part.to(dtype).to(kind).requires_grad_() for part in (item, user)]
+        features = side_by_side(parts, ("item", "user"), sessions)
+        each = layer if kind == dtype else copy.deepcopy(layer).to(kind)
+        loss = (each(features) * upstream.to(dtype).to(kind)).double().sum()
+        gradients += torch.autograd.grad(loss, [each.bias, parts[1]])
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=0.01, atol=0.01 * theirs.abs().max())
+
+
+ADAGRAD = {"lr": 0.1, "gradient_clipping": True, "max_gradient": 1e-3}
+CLIPPED: dict[str, Any] = {"train_config__sparse_optimizer__adagrad_optimizer": ADAGRAD}
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_nothing_is_once_a_session_where_the_gradient_of_each_row_is_clipped(
+    tmp_path: Path,
+) -> None:
+    write_dataset(tmp_path / "train", click_table(40))
+    tables = {}
+    for name in ("as it is", "plain", "split"):
+        trainer = trainer_here(tmp_path, name, train_config__num_steps=3, **CLIPPED)
+        model: Any = trainer.model.module.model
+        if name != "as it is":
+            model.splits_sessions = model.tables.asks_once_a_session = name == "split"
+        trainer.train()
+        found = all_tensors(trainer)
+        tables[name] = torch.cat([found[key].flatten() for key in found if "user_id_emb" in key])
+    assert torch.equal(tables["as it is"], tables["plain"])
+    assert not torch.allclose(tables["split"], tables["plain"], rtol=1e-3)
 
 
 @pytest.mark.usefixtures("one_rank")

@@ -12,8 +12,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from tests.datasets import write_dataset
+from tests.datasets import click_table, write_dataset
 from tests.test_sequence_training import sequence_config, sequence_table
+from tests.training_here import one_rank, trainer_here
 from trainer.checkpoints.checkpoint import PLAN_FILE, list_checkpoints
 from trainer.checkpoints.restore import find_run, restore
 from trainer.config import ConfigError, edit_config
@@ -21,6 +22,7 @@ from trainer.parallel import describe_sharding
 from trainer.tasks import parse_tasks
 from trainer.trainer import Trainer
 
+assert one_rank  # a fixture that is imported to be used by name
 NUM_STEPS = 6
 # A softmax does not see it: its gradient is rounding alone, from which Adam makes whole steps.
 SHIFT = "encoders.all.0.score.1.bias"
@@ -75,10 +77,15 @@ def train(folder: Path, model: str, case: str, layout: str, num_steps: int) -> N
         losses = [asdict(entry)["losses"] for entry in trainer.recorder.history]
         checkpoints = list_checkpoints(folder / model)
         plans = [json.loads((each / PLAN_FILE).read_text()) for each in checkpoints]
-        types = [{each["sharding_type"] for each in plan.values()} for plan in plans]
+        types = [{each["sharding_type"] for each in of_tables(plan)} for plan in plans]
         torch.save({"losses": losses, "types": types}, folder / f"{model}.result")
         dcp_to_torch_save(path, folder / f"{model}.tensors")
     dist.barrier()
+
+
+def of_tables(plan: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a plan says of each table of each collection."""
+    return [each for of_collection in plan.values() for each in of_collection.values()]
 
 
 def restored(model_dir: Path) -> None:
@@ -148,7 +155,7 @@ def test_tables_of_which_each_rank_has_a_copy_move_as_the_others(folder):
 
 def test_scoring_keeps_one_of_the_copies(folder):
     plan = json.loads((folder / "rowwise data_parallel" / "restored.0").read_text())
-    assert {each["sharding_type"] for each in plan.values()} == {"table_wise"}
+    assert {each["sharding_type"] for each in of_tables(plan)} == {"table_wise"}
 
 
 def test_a_checkpoint_loads_into_tables_that_lie_otherwise(folder):
@@ -161,3 +168,23 @@ def test_a_checkpoint_loads_into_tables_that_lie_otherwise(folder):
 def test_what_cannot_be_is_an_error_that_says_what_to_pin(folder, layout):
     for rank in range(2):
         assert re.search(ERRORS[layout], (folder / f"{layout}.{rank}").read_text())
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_constraints_of_one_feature_hold_for_the_table_that_others_share(tmp_path):
+    write_dataset(tmp_path / "train", click_table(20))
+    edits: dict[str, Any] = {}
+    for feature in range(2):
+        edits[f"feature_configs[{feature}]__id_feature__embedding_name"] = "shared"
+        edits[f"feature_configs[{feature}]__id_feature__num_buckets"] = 30
+    types = "feature_configs[{}]__id_feature__embedding_constraints__sharding_types"
+    for feature in range(2):
+        chosen: dict[str, Any] = {types.format(feature): ["data_parallel"]}
+        trainer = trainer_here(tmp_path, f"model{feature}", **edits, **chosen)
+        plan = json.loads(describe_sharding(trainer.model))
+        assert plan["pooled"]["shared"]["sharding_type"] == "data_parallel"
+        assert plan["pooled"]["city_emb"]["sharding_type"] == "table_wise"
+    both: dict[str, Any] = {types.format(0): ["data_parallel"], types.format(1): ["row_wise"]}
+    told = "`user_id` and `item_id` share embedding_name `shared`, so their embedding_constraints"
+    with pytest.raises(ConfigError, match=told):
+        trainer_here(tmp_path, "both", **edits, **both)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import torch
@@ -20,12 +20,7 @@ def one_rank() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-T = TypeVar("T", bound=Trainer)
-
-
-def trainer_here(
-    folder: Path, model: str, data: str = "train", kind: type[T] = Trainer, **edits: Any
-) -> T:
+def trainer_here(folder: Path, model: str, data: str = "train", **edits: Any) -> Trainer:
     """A trainer of the two tasks, going on from the checkpoints of its folder."""
     config = two_task_config(
         train_input_path=str(folder / data),
@@ -33,7 +28,7 @@ def trainer_here(
         data_config__num_workers=0,
         **edits,
     )
-    return kind(config, torch.device("cpu"), continue_train=True)
+    return Trainer(config, torch.device("cpu"), continue_train=True)
 
 
 def all_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:

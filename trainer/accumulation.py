@@ -6,14 +6,16 @@ what is left, so that a group never crosses the end of an epoch:
     step of the epoch   0 1 2 | 3 4 5 | 6 7
 
 Each batch's loss counts a third. Tables move in each backward pass by the gradient of that, as
-fused optimizers do. Dense gradients add up to the mean over the group; a shorter group's are scaled
-to its mean. Checkpoints are written, and training stops, only at the end of a group.
+fused optimizers do. Dense gradients add up to the mean over the group; those of a group that is
+shorter, or of which a batch was left out, are scaled to its mean. Checkpoints are written, and
+training stops, only at the end of a group.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trainer.data.batch import Cursor
 
@@ -39,9 +41,18 @@ def group_step(cursor: Cursor, steps: int) -> GroupStep:
     return GroupStep(steps, number, number == steps - 1 or next_epoch > cursor.epoch)
 
 
-def scale_to_mean(parameters: Iterable[nn.Parameter], group: GroupStep) -> None:
-    """Make the gradients of a group that ended early the mean over its batches."""
-    if group.number + 1 < group.steps:
+def scale_to_mean(
+    parameters: Iterable[nn.Parameter], group: GroupStep, left_out: Tensor | int = 0
+) -> None:
+    """Make the gradients of a group the mean over its batches.
+
+    Args:
+        group: its last step.
+        left_out: batches without a gradient, a number that may lie on the device: nobody looks.
+    """
+    if group.steps > 1:
+        batches = torch.as_tensor(group.number + 1 - left_out)
+        scale = group.steps / batches.clamp(min=1)
         for parameter in parameters:
             if parameter.grad is not None:
-                parameter.grad.mul_(group.steps / (group.number + 1))
+                parameter.grad.mul_(scale)

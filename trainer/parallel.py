@@ -91,10 +91,15 @@ def _sharding_plan(
     logging.getLogger("torchrec").setLevel(logging.ERROR)  # the planner reports at length
     constraints = {}
     common = config.train_config.global_embedding_constraints
+    own = {
+        lookup.table: lookup.feature.constraints  # of any feature that shares the table
+        for lookup in lookups
+        if isinstance(lookup.feature, IdFeature) and lookup.feature.constraints is not None
+    }
     of_sequences = {lookup.table for lookup in lookups if lookup.part == "sequences"}
     for lookup in lookups:
         if isinstance(lookup.feature, IdFeature):
-            chosen = lookup.feature.constraints or common
+            chosen = own.get(lookup.table, common)
             if lookup.zch is not None:  # see managed_plans
                 chosen = pb.ParameterConstraints()
             types = list(chosen.sharding_types) or SHARDING_TYPES
@@ -135,17 +140,20 @@ def _without_copies(types: list[str]) -> list[str]:
 
 
 def describe_sharding(model: DistributedModelParallel) -> str:
-    """How the tables lie on the ranks, as JSON: sharding type, kernel and ranks per table."""
-    tables: dict[str, Any] = {}
-    of_modules: Any = model.plan.plan.values()
-    for of_module in of_modules:
-        for name, sharding in sorted(of_module.items()):
-            tables[name] = {
-                "sharding_type": sharding.sharding_type,
-                "compute_kernel": sharding.compute_kernel,
-                "ranks": sharding.ranks,
-            }
-    return json.dumps(tables, indent=2)
+    """How the tables lie on the ranks, as JSON.
+
+    By collection (`pooled`, `sequences.WIDTH`, ...) and table: sharding type, kernel and ranks.
+    """
+    of_modules: Any = model.plan.plan
+    fields = ("sharding_type", "compute_kernel", "ranks")
+    found = {
+        path.removeprefix(TABLES_PREFIX): {
+            table: {field: getattr(sharding, field) for field in fields}
+            for table, sharding in sorted(of_module.items())
+        }
+        for path, of_module in of_modules.items()
+    }
+    return json.dumps(found, indent=2)
 
 
 def _init_tables(model: nn.Module, configs: dict[str, TableConfig], seed: int) -> None:

@@ -133,6 +133,7 @@ class Trainer:
         # Faults: what the loss must be, when to save, who asks to stop.
         self.guard = NonFiniteGuard(
             self.model,
+            self.optimizer.parameters,
             self.optimizer.kernels,
             self.optimizer.replicated.params.values(),
             self.train_data,
@@ -141,6 +142,7 @@ class Trainer:
         )
         self.schedule, self.agreement, self.stop = SaveSchedule(train), Agreement(), StopRequest()
         self.is_at_group_end, self.group_has_gradients, self.should_stop = True, False, False
+        self.group_left_out: Tensor | int = 0  # batches, as their loss was not finite
         self.retention = Retention(
             train.keep_checkpoint_max,
             train.best_checkpoint_metric,
@@ -349,12 +351,13 @@ class Trainer:
         self.optimizer.start(self.state.global_step, cursor.epoch)
         if self._group(batch).is_first:
             self.optimizer.zero_grad()
-            self.group_has_gradients = False
+            self.group_has_gradients, self.group_left_out = False, 0
         self.guard.before_step()
         loss, outputs = self.model(batch)
         loss = self.guard.admit(loss, outputs, batch)
+        self.group_left_out = self.group_left_out + ~self.guard.is_finite
         if loss is not None:
-            self.recorder.train_metrics.update(batch, outputs.predictions)
+            self.recorder.train_metrics.update(batch, outputs.predictions, self.guard.is_finite)
         return loss, outputs
 
     def _backward(self, batch: SessionBatch, loss: Tensor | None) -> None:
@@ -367,7 +370,7 @@ class Trainer:
             self.group_has_gradients = True
         self.is_at_group_end = group.is_last
         if group.is_last and self.group_has_gradients:
-            self.optimizer.step(group)
+            self.optimizer.step(group, self.group_left_out)
 
     def _group(self, batch: SessionBatch) -> GroupStep:
         return group_step(batch.cursor, self.config.train_config.gradient_accumulation_steps)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +48,27 @@ class Retention:
                 f"`{self.metric}`; {did_you_mean(self.metric, known)}There are: {', '.join(known)}"
             )
 
-    def prune(self, model_dir: Path) -> None:
-        """Name the best checkpoint and delete what is to go, each at one stroke."""
+    def prune(self, model_dir: Path, say: Callable[[str], None]) -> None:
+        """Name the best checkpoint and delete what is to go, each at one stroke.
+
+        What cannot be written or deleted is said: it is no reason to end training.
+        """
         best = self.best(model_dir) if self.metric else None
         if best:
             content = {"checkpoint": best[0].name, "step": step_of(best[0])}
             content |= {"metric": self.metric, "value": best[1]}
-            write_file(model_dir / BEST_FILE, json.dumps(content, indent=2))
+            with failure_told(f"{model_dir / BEST_FILE} could not be written", say):
+                write_file(model_dir / BEST_FILE, json.dumps(content, indent=2))
         for old in list_checkpoints(model_dir)[: -self.keep] if self.keep else ():
             if not best or old != best[0]:
-                shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp")))
+                with failure_told(f"{old} could not be deleted", say):
+                    shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp")))
+
+
+@contextmanager
+def failure_told(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Say what the file system refuses in here, and go on (NFS keeps files that are open)."""
+    try:
+        yield
+    except OSError as error:
+        say(f"warning: {what}: {error}; training goes on")

@@ -19,7 +19,7 @@ class SaveSchedule:
         self._epochs = config.save_checkpoints_epochs
         self._seconds = config.save_checkpoints_minutes * 60
         self._clock, self._since = clock, clock()
-        self.is_due = self._has_said = False
+        self.is_due = self._has_said = self._has_just_saved = False
 
     def is_time(self) -> bool:
         """Whether the minutes are over by this rank's clock; said once, for all ranks to hear."""
@@ -29,7 +29,12 @@ class SaveSchedule:
         return self._has_said
 
     def note_step(self, step: int, cursor: Cursor, is_time: bool) -> None:
-        """A step is done; `is_time` is what the ranks agreed on."""
+        """A step is done; `is_time` is what the ranks said one step before.
+
+        Right after a checkpoint that is what they said before it: its minutes have begun anew.
+        """
+        is_time &= not self._has_just_saved
+        self._has_just_saved = False
         epoch, _ = cursor.after()
         ends_epoch = epoch > cursor.epoch
         self.is_due |= is_multiple(step, self._steps) or is_time
@@ -38,6 +43,7 @@ class SaveSchedule:
     def note_saved(self) -> None:
         """A checkpoint is written, or on its way."""
         self.is_due = self._has_said = False
+        self._has_just_saved = True
         self._since = self._clock()
 
 

@@ -29,7 +29,7 @@ from trainer.checkpoints.checkpoint import (
     list_checkpoints,
     state_document,
 )
-from trainer.checkpoints.retention import Retention
+from trainer.checkpoints.retention import Retention, failure_told
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -67,7 +67,8 @@ class CheckpointWriter:
         self._is_first = dist.get_rank() == 0
         if self._is_first:
             for leftover in model_dir.glob(f".{PREFIX}*.tmp"):
-                shutil.rmtree(leftover)
+                with failure_told(f"{leftover} could not be deleted", say):
+                    shutil.rmtree(leftover)
 
     def save(
         self,
@@ -152,6 +153,8 @@ class CheckpointWriter:
             if self._is_first:  # room for the next one
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise
+        if self._is_first:
+            self._retention.prune(self._model_dir, self._say)
 
     def _finish(
         self,
@@ -162,7 +165,7 @@ class CheckpointWriter:
         documents: dict[str, str],
         metrics: Metrics | None,
     ) -> OSError | None:
-        """Lay the documents beside the tensors, mark, rename, prune; returns what went wrong."""
+        """Lay the documents beside the tensors, mark, rename; returns what went wrong."""
         try:
             for name, text in documents.items():
                 _write_durably(unfinished / name, text)
@@ -171,7 +174,6 @@ class CheckpointWriter:
             _sync_folder(unfinished)
             unfinished.rename(final)
             _sync_folder(self._model_dir)
-            self._retention.prune(self._model_dir)
         except OSError as error:
             return error
         return None

@@ -288,14 +288,23 @@ class _Entry:
 
 def _check_shared_tables(features: list[Feature]) -> None:
     tables: dict[str, IdFeature] = {}
+    constrained: dict[str, IdFeature] = {}  # features without constraints leave the table's alone
     for feature in features:
         if not isinstance(feature, IdFeature):
             continue
         first = tables.setdefault(feature.table, feature)
         for name in ("embedding_dim", "num_embeddings", "pooling", "init_fn", "zch"):
-            if getattr(feature, name) != getattr(first, name):
-                raise ConfigError(
-                    f"id_features `{first.name}` and `{feature.name}` share embedding_name "
-                    f"`{feature.table}`, so their {name} must be equal, but got: "
-                    f"{getattr(first, name)} and {getattr(feature, name)}"
-                )
+            _check_equal(first, feature, name, name)
+        if feature.constraints is not None:
+            first = constrained.setdefault(feature.table, feature)
+            _check_equal(first, feature, "constraints", "embedding_constraints")
+
+
+def _check_equal(first: IdFeature, feature: IdFeature, attribute: str, field: str) -> None:
+    values = [getattr(each, attribute) for each in (first, feature)]
+    if values[0] != values[1]:
+        told = [" ".join(str(value).split()) for value in values]
+        raise ConfigError(
+            f"id_features `{first.name}` and `{feature.name}` share embedding_name "
+            f"`{feature.table}`, so their {field} must be equal, but got: {told[0]} and {told[1]}"
+        )

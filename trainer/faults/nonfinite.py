@@ -36,16 +36,21 @@ class NonFiniteGuard:
 
     Args:
         model: whose parameters to protect.
+        dense: its parameters besides the tables, whose gradients may add up over batches.
         kernels: FBGEMM's modules in it, whose outputs' gradients move the tables.
         replicated: tables of which each rank has a copy, which move after backward.
         dataset: where the rows come from.
         skip: leave such batches out, and count them, instead of raising.
         looks: whether to look at each step (CPU) or to mask and look later (CUDA).
+
+    Attributes:
+        is_finite: whether the last admitted loss is finite on all ranks: bool [], on its device.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        dense: Collection[Tensor],
         kernels: list[nn.Module],
         replicated: Collection[Tensor],
         dataset: SessionDataset,
@@ -54,15 +59,20 @@ class NonFiniteGuard:
     ) -> None:
         self._model, self._replicated, self._dataset = model, replicated, dataset
         self._skip, self._looks = skip, looks
-        self._is_finite: Tensor | None = None  # of this step, over all ranks: bool []
+        self.is_finite = torch.ones((), dtype=torch.bool)
         self._skipped = 0
         self._masked: list[tuple[Tensor, Tensor, Batch]] = []
         self._buffers: list[Tensor] = []
+        self._is_masking = False  # not before the loss is known: PE-MTL has gradients taken then
         for kernel in kernels if not looks else ():
             kernel.register_forward_hook(self._mask_gradient)
+        for parameter in dense if skip and not looks else ():
+            if parameter.requires_grad:
+                parameter.register_hook(self._mask)  # sees this batch's share, not the sum so far
 
     def before_step(self) -> None:
         """Remember what the forward pass changes: statistics of batch normalisation."""
+        self._is_masking = False
         if self._skip:
             self._buffers = [buffer.clone() for buffer in self._statistics()]
 
@@ -76,31 +86,32 @@ class NonFiniteGuard:
         rows = Batch(batch.cursor, batch.sessions, batch.session_offsets)
         everywhere = is_finite.float()
         dist.all_reduce(everywhere, dist.ReduceOp.MIN)
-        self._is_finite = everywhere > 0
+        self.is_finite = everywhere > 0
         if not self._looks:
-            self._masked.append((self._is_finite, is_finite, rows))
+            self._is_masking = True
+            self._masked.append((self.is_finite, is_finite, rows))
             if len(self._masked) >= MOST_UNSEEN:
                 self._skipped = self.look()
             if self._skip:
-                self._restore(self._is_finite)
+                self._restore(self.is_finite)
                 for values in (outputs.losses, outputs.predictions):
                     values.update({name: self._mask(value) for name, value in values.items()})
             return self._mask(loss)
-        if self._is_finite.item():
+        if self.is_finite.item():
             return loss
         if not self._skip:
             raise FloatingPointError(self._describe(rows, is_finite, outputs))
         self._skipped += 1
-        self._restore(self._is_finite)
+        self._restore(self.is_finite)
         outputs.losses = {name: torch.zeros_like(sums) for name, sums in outputs.losses.items()}
         return None
 
     def after_backward(self) -> None:
-        """Mask gradients on CUDA: of replicated tables; where batches are left out, all others."""
+        """Mask the gradients of replicated tables on CUDA; they are those of this batch alone."""
         if not self._looks:
-            for parameter in self._model.parameters() if self._skip else self._replicated:
-                if parameter.grad is not None:
-                    parameter.grad.copy_(self._mask(parameter.grad))
+            for table in self._replicated:
+                if table.grad is not None:
+                    table.grad.masked_fill_(~self.is_finite, 0)
 
     def look(self) -> int:
         """Batches left out since the last look. Waits for the device; all ranks together.
@@ -121,8 +132,9 @@ class NonFiniteGuard:
     # -------------------------------------------------------------- masks
 
     def _mask(self, values: Tensor) -> Tensor:
-        assert self._is_finite is not None
-        return torch.where(self._is_finite, values, torch.zeros_like(values))
+        if not self._is_masking:
+            return values
+        return torch.where(self.is_finite, values, torch.zeros_like(values))
 
     def _mask_gradient(self, _: nn.Module, __: Any, output: Tensor) -> None:
         if output.requires_grad:

@@ -42,10 +42,15 @@ class TrainMetrics:
             (task, DecayedMetric(config)) for task in tasks for config in task.train_metrics
         ]
 
-    def update(self, batch: SessionBatch, predictions: dict[str, Tensor]) -> None:
-        """Add a batch, on the device of its predictions (see Outputs.predictions)."""
+    def update(
+        self, batch: SessionBatch, predictions: dict[str, Tensor], counts: Tensor | bool = True
+    ) -> None:
+        """Add a batch, on the device of its predictions (see Outputs.predictions).
+
+        One that does not count (bool []) adds nothing but a step.
+        """
         for task, metric in self._metrics:
-            metric.update(predictions[task.name], batch.labels[task.label], batch)
+            metric.update(predictions[task.name], batch.labels[task.label], batch, counts)
 
     def compute(self) -> dict[str, float]:
         """Values by `task/metric`, over all ranks: a collective call. NaN where not defined."""
@@ -81,9 +86,15 @@ class DecayedMetric:
         self._steps = 0
 
     @torch.no_grad()
-    def update(self, prediction: Tensor, label: Tensor, batch: SessionBatch) -> None:
-        """Add a batch: predictions [B] or [B, C], labels [B]."""
-        sums = self._sums_of(prediction, label, batch)
+    def update(
+        self,
+        prediction: Tensor,
+        label: Tensor,
+        batch: SessionBatch,
+        counts: Tensor | bool = True,
+    ) -> None:
+        """Add a batch: predictions [B] or [B, C], labels [B]; nothing where it does not count."""
+        sums = self._sums_of(prediction, label, batch) * counts
         recent = sums if self._recent is None else self._recent + sums
         self._steps += 1
         if self._steps % self._every:

@@ -29,6 +29,7 @@ from trainer.models.session_linear import Sessions
 from trainer.models.simple_multi_task import SimpleMultiTask
 from trainer.models.wide_and_deep import WideAndDeep
 from trainer.models.wukong import WuKong
+from trainer.optim.optimizers import clips_pooled_gradients
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.tasks import Task
 
@@ -115,6 +116,8 @@ def build_model(
     net = build(groups.widths, getattr(config.model_config, kind), tasks)
     lookups = [lookup for plan in plans for lookup in plan.lookups]
     tables = EmbeddingTables(features, lookups, tables_device)
-    # PE-MTL compares tasks by the gradient of each row's embeddings, as it is without the split.
-    splits_sessions = not config.model_config.use_pareto_loss_weight
+    # PE-MTL compares tasks by the gradient of each row's embeddings, and gradient_clipping clips
+    # that: it must be as it is without the split.
+    is_clipped = clips_pooled_gradients(config.train_config.sparse_optimizer)
+    splits_sessions = not (config.model_config.use_pareto_loss_weight or is_clipped)
     return ClickModel(tables, groups, net, splits_sessions)

@@ -53,7 +53,12 @@ def asked_once_a_session(batch: SessionBatch) -> KeyedJaggedTensor:
     for key, values, of_rows in zip(ids.keys(), values_per_key, lengths, strict=True):
         values_left.append(values.index_select(0, first_rows) if key in same else values)
         lengths_left.append(lengths_once if key in same else of_rows)
-    return KeyedJaggedTensor(ids.keys(), torch.cat(values_left), lengths=torch.cat(lengths_left))
+    return KeyedJaggedTensor(
+        ids.keys(),
+        torch.cat(values_left),
+        lengths=torch.cat(lengths_left),
+        length_per_key=[len(values) for values in values_left],  # else TorchRec asks the device
+    )
 
 
 class SplitFeatures(NamedTuple):
@@ -102,4 +107,6 @@ class SessionLinear(Linear):
         of_row = of_row or [self.weight[:, :0]]
         rows = linear(features.per_row, torch.cat(of_row, dim=1))  # [B, O]
         once = linear(features.per_session, torch.cat(of_session, dim=1), self.bias)  # [S, O]
-        return rows.add_(once.index_select(0, features.session_of_row))
+        # The gradient of `once` is a sum over a session's rows, which 16 bits would soon not hold.
+        wide = once.to(torch.promote_types(once.dtype, torch.float32))
+        return rows.add_(wide.index_select(0, features.session_of_row))

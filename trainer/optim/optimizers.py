@@ -47,6 +47,12 @@ def optimizer_of(config: Any) -> tuple[str, Any]:
 # ------------------------------------------------------------------ tables
 
 
+def clips_pooled_gradients(config: pb.SparseOptimizer) -> bool:
+    """Whether FBGEMM clips each element of the gradient of each pooled embedding."""
+    kind = config.WhichOneof("optimizer")
+    return kind is not None and getattr(config, kind).gradient_clipping
+
+
 def sparse_optimizer(
     config: pb.SparseOptimizer, device: torch.device
 ) -> tuple[Any, dict[str, Any]]:

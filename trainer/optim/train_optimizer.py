@@ -97,11 +97,14 @@ class TrainOptimizer:
         """Move the tables of which each rank has a copy, after `backward`."""
         self.replicated.step()
 
-    def step(self, group: GroupStep = ONE_BATCH) -> None:
-        """Move the dense parameters by the mean gradient of a group of batches."""
+    def step(self, group: GroupStep = ONE_BATCH, left_out: Tensor | int = 0) -> None:
+        """Move the dense parameters by the mean gradient of a group of batches.
+
+        `left_out` is how many of them had no gradient.
+        """
         if self.scaler is not None:
             self.scaler.unscale_(self.dense)
-        scale_to_mean(self.parameters, group)
+        scale_to_mean(self.parameters, group, left_out)
         self._clip()
         if self.scaler is None:
             self.dense.step()
