@@ -157,3 +157,22 @@ def test_a_batch_left_out_is_in_no_train_metric_nor_in_the_mean_of_its_group(fol
     assert any((tensor - before[name]).abs().max() > 1e-3 for name, tensor in dense.items())
     values = [trainer.recorder.train_metrics.compute() for trainer in (found, expected)]
     assert values[0] == values[1] and len(values[0]) == 1
+
+
+def test_masked_steps_are_those_of_a_guard_that_looks_under_pe_mtl_too(folder):
+    """PE-MTL takes gradients before the loss is known: batch 2's flag must not mask batch 3's."""
+    edits: dict[str, Any] = {
+        "model_config__use_pareto_loss_weight": True,
+        "train_config__dense_optimizer__sgd_optimizer": {"lr": 0.1, "momentum": 0.0},
+        "train_config__skip_nonfinite_batches": True,
+    }
+    ends = []
+    for name in ("looking", "masking"):
+        trainer = poisoned(folder, name, **edits)
+        if name == "masking":
+            trainer.guard = masking_guard(trainer, skip=True)
+        batches = trainer.loader.batches()
+        weights = [trainer.train_step(next(batches)).pareto_weights for _ in range(4)]
+        batches.close()
+        ends.append(finite_part(trainer) | {"weights": weights[3]})
+    torch.testing.assert_close(ends[1], ends[0])
