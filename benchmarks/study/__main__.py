@@ -41,10 +41,8 @@ def planned(
         for name, dataset in datasets.items():
             for row, loss in dataset.losses.items():
                 yield name, row, seed, functools.partial(run_network, dataset, loss, seed, data)
-            if dataset.with_trees:
-                for row, objective in OBJECTIVES.items():
-                    call = functools.partial(run_trees, dataset, objective, seed, data)
-                    yield name, row, seed, call
+            for row, objective in OBJECTIVES.items():
+                yield name, row, seed, functools.partial(run_trees, dataset, objective, seed, data)
             if dataset.truth and seed == 1:
                 yield name, TRUTH, seed, functools.partial(measure_truth, dataset, data)
 

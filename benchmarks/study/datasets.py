@@ -34,7 +34,6 @@ class Dataset:
         more_columns: what LightGBM sees beside the network's features.
         categories: columns that LightGBM takes for categories.
         losses: the rows of the table.
-        with_trees: whether LightGBM is a row.
     """
 
     folder: str
@@ -45,7 +44,6 @@ class Dataset:
     more_columns: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     losses: dict[str, Loss] = field(default_factory=lambda: SINGLE_TASK)
-    with_trees: bool = True
 
     def pipeline_config(self) -> EasyRecConfig:
         """The example's config for these labels."""
@@ -91,8 +89,9 @@ DATASETS = {
         num_epochs=3,
         labels=("click", "purchase"),
         truth={"click": "p_click", "purchase": "p_purchase"},
+        more_columns=("price",),
+        categories=("user_id", "item_id", "category_id", "channel", "device"),
         losses=TWO_TASKS,
-        with_trees=False,
     ),
 }
 

@@ -33,34 +33,39 @@ CALIBRATION_SHARE = 0.1  # of the training sessions
 def run_trees(
     dataset: Dataset, objective: str, seed: int, data: Path
 ) -> dict[str, dict[str, float]]:
-    """Metrics of the one label on the evaluation rows.
+    """Metrics per label on the evaluation rows: a model of its own for each."""
+    train, evaluation = (
+        read_rows(data / dataset.folder / f"{s}_sorted") for s in ("train", "eval")
+    )
+    found = {}
+    for label in dataset.labels:
+        prob = _probabilities(dataset, label, objective, seed, train, evaluation)
+        labels = evaluation.table[label].to_numpy()
+        truth = truth_of(dataset, label, evaluation.table)
+        found[label] = measure(prob, labels, evaluation.session, truth)
+    return found
+
+
+def _probabilities(
+    dataset: Dataset, label: str, objective: str, seed: int, train: Rows, evaluation: Rows
+) -> NDArray[np.float64]:
+    """Of the evaluation rows, [N].
 
     A ranker's scores are no probabilities: it is fitted on nine tenths of the training sessions,
     and Platt scaling, p = sigmoid(a * score + b), on the others.
     """
-    (label,) = dataset.labels
-    train, evaluation = (
-        read_rows(data / dataset.folder / f"{s}_sorted") for s in ("train", "eval")
-    )
     names = feature_names(dataset, train)
     given = evaluation.table.select(names).to_pandas()
     if objective == "binary":
-        model = _fit(dataset, objective, seed, train, slice(None), names)
-        prob = model.predict(given)
-    else:
-        # Sessions lie in the order of a hash of their id, so the last tenth is a random one.
-        last = int(len(train.lengths) * (1 - CALIBRATION_SHARE))
-        first_row = int(train.lengths[:last].sum())
-        model = _fit(dataset, objective, seed, train, slice(last), names)
-        held_out = train.table.slice(first_row)
-        scores = model.predict(held_out.select(names).to_pandas())
-        prob = platt(scores, held_out[label].to_numpy(), model.predict(given))
-    truth = truth_of(dataset, label, evaluation.table)
-    return {
-        label: measure(
-            np.asarray(prob), evaluation.table[label].to_numpy(), evaluation.session, truth
-        )
-    }
+        model = _fit(dataset, label, objective, seed, train, slice(None), names)
+        return np.asarray(model.predict(given))
+    # Sessions lie in the order of a hash of their id, so the last tenth is a random one.
+    last = int(len(train.lengths) * (1 - CALIBRATION_SHARE))
+    first_row = int(train.lengths[:last].sum())
+    model = _fit(dataset, label, objective, seed, train, slice(last), names)
+    held_out = train.table.slice(first_row)
+    scores = model.predict(held_out.select(names).to_pandas())
+    return platt(scores, held_out[label].to_numpy(), model.predict(given))
 
 
 def feature_names(dataset: Dataset, rows: Rows) -> list[str]:
@@ -71,14 +76,20 @@ def feature_names(dataset: Dataset, rows: Rows) -> list[str]:
 
 
 def _fit(
-    dataset: Dataset, objective: str, seed: int, rows: Rows, sessions: slice, names: list[str]
+    dataset: Dataset,
+    label: str,
+    objective: str,
+    seed: int,
+    rows: Rows,
+    sessions: slice,
+    names: list[str],
 ) -> lgb.Booster:
     """A model of the chosen sessions, the first ones in stored order."""
     lengths = rows.lengths[sessions]
     table = rows.table.slice(0, int(lengths.sum()))
     given = lgb.Dataset(
         table.select(names).to_pandas(),
-        table[dataset.labels[0]].to_numpy(),
+        table[label].to_numpy(),
         group=lengths if objective != "binary" else None,
         categorical_feature=list(dataset.categories),
     )
