@@ -194,6 +194,7 @@ def test_edits_reach_every_kind_of_field():
     [
         ("{bad", r"edit_config_json must be a JSON object: Expecting"),
         ("[1]", r"must be a JSON object, but got: \[1\]"),
+        (r'{"model\ud800": 1}', r"must be a JSON object: .* surrogates not allowed"),
         ('{"train_config.epochs": 1}', r"no field `epochs`; there are: sparse_optimizer"),
         ('{"data_config.batch_size": "a"}', r"`data_config.batch_size` cannot be 'a'"),
         ('{"data_config.batch_size": -1}', r"cannot be -1: Value out of range"),

@@ -170,6 +170,7 @@ def edit_config(config: EasyRecConfig, edits: str | dict[str, Any]) -> None:
     if isinstance(edits, str):
         try:
             edits = json.loads(edits)
+            json.dumps(edits, ensure_ascii=False).encode()  # halves of characters: "\ud800"
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"edit_config_json must be a JSON object: {error}") from None
     if not isinstance(edits, dict):
