@@ -1,5 +1,6 @@
 """The documentation's code runs, its commands exist, and its site loads nothing from elsewhere."""
 
+import json
 import math
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.bench_serving import table_line
 from tests.configs import two_task_config
 from trainer.checks.config import check_config
 from trainer.config import parse_config
@@ -187,3 +189,11 @@ def test_formulas_are_mathml(site):
     text = (site / "losses.html").read_text()
     assert text.count("<math") > 20
     assert "arithmatex" not in text and "\\frac" not in re.sub(r"<code.*?</code>", "", text)
+
+
+def test_the_table_of_latencies_is_the_recorded_one():
+    recorded = json.loads((ROOT / "benchmarks/results/serving-cpu.json").read_text())
+    page = (ROOT / "docs/export.md").read_text()
+    for result in recorded["results"]:
+        assert table_line(result) in page
+    assert f"{recorded['requests']} requests a line, {recorded['date']}" in page
