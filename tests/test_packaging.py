@@ -4,6 +4,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from importlib.metadata import distributions, packages_distributions
@@ -147,7 +148,9 @@ def locked() -> dict[NormalizedName, str]:
 
 
 def test_what_is_installed_has_the_locked_version():
-    found = {canonicalize_name(dist.name): dist.version for dist in distributions()}
+    # Not all of sys.path: setuptools, once imported, adds a folder of copies that it brings.
+    installed = distributions(path=[sysconfig.get_path("purelib")])
+    found = {canonicalize_name(dist.name): dist.version for dist in installed}
     differing = {
         f"{name}=={found[name]}, locked: {version}"
         for name, version in locked().items()
