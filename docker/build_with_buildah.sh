@@ -2,7 +2,7 @@
 # Build the images on a machine without a container engine: by Debian's buildah, whose containers
 # are mere chroots here, over a Debian that debootstrap makes.
 #
-# Hardware: 2 cores, 4 GB of memory, 10 GB of disk (cuda: 25 GB), root, Debian 12 or later.
+# Hardware: 2 cores, 4 GB of memory, 10 GB of disk (cuda: 60 GB), root, Debian 12 or later.
 #
 #   apt-get install buildah debootstrap
 #   bash docker/build_with_buildah.sh spark-job trainer       # 5 to 10 minutes
