@@ -1,7 +1,7 @@
 """Curves of a run over its steps, from the log entries of report.json."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,33 +18,23 @@ Entries = Sequence[Mapping[str, Any]]
 
 def loss_curves(history: Entries, task: str) -> list[str]:
     """Each loss of a task."""
-    known = history[0]["losses"] if history else ()
-    names = [name for name in known if _is_of(name, task)]
     return [
-        _curve(
-            f"Loss: {name.removeprefix(f'{task}/')}",
-            f"{name} by step",
-            "mean since the last point",
-            history,
-            {name: [entry["losses"].get(name) for entry in history]},
-        )
-        for name in names
+        _curve(f"Loss: {loss}", f"{name} by step", "mean since the last point", history, values)
+        for name, loss, values in _of_task(history, "losses", task)
     ]
 
 
 def train_metric_curves(history: Entries, task: str) -> list[str]:
     """Each of the train_metrics of a task."""
-    known = history[0]["train_metrics"] if history else ()
-    names = [name for name in known if _is_of(name, task)]
     return [
         _curve(
-            f"While training: {title(name.removeprefix(f'{task}/'))}",
+            f"While training: {title(metric)}",
             f"{name} of the last steps, by step",
-            title(name.removeprefix(f"{task}/")),
+            title(metric),
             history,
-            {name: [entry["train_metrics"].get(name) for entry in history]},
+            values,
         )
-        for name in names
+        for name, metric, values in _of_task(history, "train_metrics", task)
     ]
 
 
@@ -96,8 +86,14 @@ def _parts(history: Entries) -> list[str]:
     return list(history[0].get("learning_rates") or {}) if history else []
 
 
-def _is_of(name: str, task: str) -> bool:
-    return name.startswith(f"{task}/")
+def _of_task(
+    history: Entries, key: str, task: str
+) -> Iterator[tuple[str, str, dict[str, list[float | None]]]]:
+    """What entries have under `key` of a task: `task/name`, `name`, and the values by the first."""
+    for name in history[0][key] if history else ():
+        if name.startswith(f"{task}/"):
+            values = [entry[key].get(name) for entry in history]
+            yield name, name.removeprefix(f"{task}/"), {name: values}
 
 
 def _curve(
