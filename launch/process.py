@@ -25,6 +25,8 @@ def run_on_ranks(work: Callable[[torch.device], int | None]) -> int:
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
     warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
+    # FBGEMM's kernel of tables that each rank has whole brings its gradient along.
+    warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function")
     device, watch = start_process_group()
     try:
         status = work(device)

@@ -28,6 +28,7 @@ from trainer.models.embeddings import Lookup, TableConfig
 from trainer.objective import Objective
 from trainer.optim.optimizers import set_accumulators, sparse_optimizer
 from trainer.optim.precision import mixed_dtype
+from trainer.optim.replicated import can_replicate
 from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
@@ -36,9 +37,11 @@ from trainer.zero_collision import connect_id_maps, managed_plans
 INIT_CHUNK_ROWS = 1 << 14
 TABLES_PREFIX = "model.tables."  # of the names of tables in an objective
 RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches in flight
-# Without a choice in the config. Not data_parallel, which not all optimizers can have: see
-# trainer/optim/replicated.py. On a CPU the planner offers no row_wise for tables that are pooled.
+# Without a choice in the config. On a CPU the planner has no row_wise for tables that are pooled.
 SHARDING_TYPES = ["table_wise", "row_wise"]
+# A table of so few rows is on each rank: to move all its gradients costs less than to send a vector
+# for each row of a batch. The number of ranks plays no part, so checkpoints find the same types.
+SMALL_TABLE_ROWS = 2048
 
 
 def build_parallel(
@@ -97,12 +100,17 @@ def _sharding_plan(
         if isinstance(lookup.feature, IdFeature) and lookup.feature.constraints is not None
     }
     of_sequences = {lookup.table for lookup in lookups if lookup.part == "sequences"}
+    replicates = is_trained and can_replicate(config.train_config.sparse_optimizer)
     for lookup in lookups:
         if isinstance(lookup.feature, IdFeature):
             chosen = own.get(lookup.table, common)
             if lookup.zch is not None:  # see managed_plans
                 chosen = pb.ParameterConstraints()
             types = list(chosen.sharding_types) or SHARDING_TYPES
+            is_small = lookup.feature.num_embeddings <= SMALL_TABLE_ROWS and lookup.zch is None
+            is_free = not (chosen.sharding_types or chosen.compute_kernels)
+            if replicates and is_small and is_free and lookup.table not in of_sequences:
+                types = ["data_parallel"]
             if not is_trained:
                 types = _without_copies(types) or SHARDING_TYPES
             elif device.type == "cpu" and lookup.table in of_sequences:

@@ -347,7 +347,10 @@ class Trainer:
         """The loss of a batch on the device; None leaves the batch out."""
         # Dropout depends on the place in the plan alone, so resuming repeats it.
         cursor = batch.cursor
-        torch.manual_seed(mixed_seed(self.state.seed, cursor.epoch, cursor.step, self.rank))
+        seed = mixed_seed(self.state.seed, cursor.epoch, cursor.step, self.rank)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks for all kinds of devices
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         self.optimizer.start(self.state.global_step, cursor.epoch)
         if self._group(batch).is_first:
             self.optimizer.zero_grad()

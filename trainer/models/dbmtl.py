@@ -62,7 +62,9 @@ class DBMTL(nn.Module):
         hidden: dict[str, Tensor] = {}
         for (name, tower), features in zip(self.towers.items(), per_task, strict=True):
             related = [hidden[other] for other in self.relations[name]]
-            joined = torch.cat([tower(features), *related], dim=1)
+            joined = tower(features)
+            if related:
+                joined = torch.cat([joined, *related], dim=1)
             hidden[name] = self.relation_mlps[name](joined)
         logits = {name: output(hidden[name]) for name, output in self.outputs.items()}
         return logits, shared if self.shares_layers else None

@@ -4,6 +4,7 @@ B rows, D width of a feature group.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from google.protobuf.message import Message
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from trainer.collectives import all_reduce_with_grad
 from trainer.config import ConfigError
-from trainer.models.linear import Linear
-from trainer.models.session_linear import SessionLinear
+from trainer.models.linear import Linear, trains_rows_on_cpu
+from trainer.models.relu_chain import relu_chain
+from trainer.models.session_linear import SessionLinear, SplitFeatures
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
 
@@ -40,7 +42,34 @@ def mlp(in_width: int, config: pb.MLP) -> tuple[nn.Module, int]:
         if ratio:
             layers.append(nn.Dropout(ratio))
         in_width = width
-    return nn.Sequential(*layers), in_width
+    return MLP(*layers), in_width
+
+
+class MLP(nn.Sequential):
+    """The layers of an MLP; linear ones with ReLU are one operator where a CPU trains.
+
+    Takes SplitFeatures too if the first layer is a SessionLinear.
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        linears, others = layers[::2], layers[1::2]
+        self._is_relu_chain = len(linears) == len(others) and all(
+            isinstance(linear, nn.Linear) and linear.bias is not None and type(other) is nn.ReLU
+            for linear, other in zip(linears, others, strict=False)
+        )
+
+    def forward(self, features: Tensor | SplitFeatures) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider
+        """[B, O]."""
+        rows = features if isinstance(features, Tensor) else features.per_row
+        if not (self._is_relu_chain and trains_rows_on_cpu(rows)):
+            return super().forward(features)  # pyright: ignore[reportArgumentType]  # as this one
+        linears: list[Any] = list(self)[::2]
+        weights, biases = [each.weight for each in linears], [each.bias for each in linears]
+        if isinstance(features, Tensor):
+            return relu_chain(rows, weights, biases)
+        weights[0], session_bias = linears[0].split(features)
+        return relu_chain(rows, weights, biases, session_bias)
 
 
 def dropout_ratios(ratios: list[float], num_layers: int, field: str) -> list[float]:

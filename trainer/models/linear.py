@@ -36,15 +36,22 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def _by_openblas(features: Tensor) -> bool:
+    return trains_rows_on_cpu(features) and _is_for_openblas(features)
+
+
+def trains_rows_on_cpu(features: Tensor) -> bool:
+    """Whether these are rows [B, I] on a CPU, in training, to be computed as they are."""
     return (
         features.device.type == "cpu"
-        and features.dtype == torch.float32
         and features.dim() == 2
         and not torch.is_autocast_enabled("cpu")
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and openblas_is_faster()
     )
+
+
+def _is_for_openblas(features: Tensor) -> bool:
+    return features.dtype == torch.float32 and openblas_is_faster()
 
 
 @cache
@@ -61,8 +68,7 @@ class _OpenBLASLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(features, weight)
-        output = openblas_product(features, weight.t())
-        return output if bias is None else output.add_(bias)
+        return affine(features, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -71,10 +77,33 @@ class _OpenBLASLinear(torch.autograd.Function):
         of_features, of_weight, of_bias = ctx.needs_input_grad
         (gradient,) = gradients  # [B, O]
         return (
-            openblas_product(gradient, weight) if of_features else None,
-            openblas_product(gradient.t(), features) if of_weight else None,
+            product(gradient, weight) if of_features else None,
+            product(gradient.t(), features) if of_weight else None,
             gradient.sum(0) if of_bias else None,
         )
+
+
+# ------------------------------------------------------------------ without gradients
+
+
+def affine(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """features @ weight.T + bias, by the faster library."""
+    if not _is_for_openblas(features):
+        return F.linear(features, weight, bias)
+    output = openblas_product(features, weight.t())
+    return output if bias is None else output.add_(bias)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right, by the faster library."""
+    return openblas_product(left, right) if _is_for_openblas(left) else left @ right
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """total += left @ right, by the faster library."""
+    if _is_for_openblas(left):
+        return total.add_(openblas_product(left, right))
+    return total.addmm_(left, right)
 
 
 def openblas_product(left: Tensor, right: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torchrec import KeyedJaggedTensor
 
 from trainer.data.batch import SessionBatch
 from trainer.models.linear import Linear, linear
+from trainer.models.relu_chain import SessionBias
 
 
 class Sessions(NamedTuple):
@@ -100,13 +101,18 @@ class SessionLinear(Linear):
         """[B, O]."""
         if isinstance(features, Tensor):
             return super().forward(features)
+        weight, bias = self.split(features)
+        rows = linear(features.per_row, weight)  # [B, O]
+        # The gradient of the bias is a sum over a session's rows, which 16 bits would not hold.
+        wide = bias.values.to(torch.promote_types(bias.values.dtype, torch.float32))
+        return rows.add_(wide.index_select(0, bias.of_row))
+
+    def split(self, features: SplitFeatures) -> tuple[Tensor, SessionBias]:
+        """The weight of what each row has, [O, R], and what its session adds."""
         columns = self.weight.split([width for width, _ in features.order], dim=1)
         same = [is_same for _, is_same in features.order]
         of_row = [each for each, once in zip(columns, same, strict=True) if not once]
         of_session = [each for each, once in zip(columns, same, strict=True) if once]
         of_row = of_row or [self.weight[:, :0]]
-        rows = linear(features.per_row, torch.cat(of_row, dim=1))  # [B, O]
-        once = linear(features.per_session, torch.cat(of_session, dim=1), self.bias)  # [S, O]
-        # The gradient of `once` is a sum over a session's rows, which 16 bits would soon not hold.
-        wide = once.to(torch.promote_types(once.dtype, torch.float32))
-        return rows.add_(wide.index_select(0, features.session_of_row))
+        once = linear(features.per_session, torch.cat(of_session, dim=1), self.bias)
+        return torch.cat(of_row, dim=1), SessionBias(once, features.session_of_row)

@@ -49,6 +49,15 @@ def check_replicated(config: pb.SparseOptimizer) -> None:
         )
 
 
+def can_replicate(config: pb.SparseOptimizer) -> bool:
+    """Whether `data_parallel` tables can have a sparse optimizer."""
+    try:
+        check_replicated(config)
+    except ConfigError:
+        return False
+    return True
+
+
 def replicated_tables(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Any]:
     """Those of a sharded model's parameters that are whole tables on every rank, by name."""
     return {
