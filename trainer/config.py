@@ -13,7 +13,13 @@ from typing import Any
 
 from trainer.config_edits import set_fields
 from trainer.config_text import did_you_mean, parse_json, parse_text
-from trainer.protos.pipeline_pb2 import EasyRecConfig
+from trainer.protos.pipeline_pb2 import (
+    DataConfig,
+    EasyRecConfig,
+    FeatureGroupConfig,
+    FgMode,
+    ModelConfig,
+)
 
 __all__ = [
     "ConfigError",
@@ -23,8 +29,21 @@ __all__ = [
     "is_multi_task",
     "load_config",
     "parse_config",
+    "read_groups",
     "task_towers",
 ]
+
+
+# Models that take the first feature group alone.
+ONE_GROUP_MODELS = (
+    "dcn_v1",
+    "dcn_v2",
+    "mask_net",
+    "simple_multi_task",
+    "mmoe",
+    "ple",
+    "dbmtl",
+)
 
 
 class ConfigError(ValueError):
@@ -68,7 +87,22 @@ def parse_config(text: str, is_json: bool = False) -> EasyRecConfig:
         parse_json(text, config) if is_json else parse_text(text, config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    _translate_fg_encoded(config.data_config)
     return config
+
+
+def _translate_fg_encoded(data: DataConfig) -> None:
+    """The old spelling of fg_mode, which goes before it."""
+    if data.HasField("fg_encoded"):
+        raw = FgMode.FG_DAG if data.fg_threads else FgMode.FG_NORMAL
+        data.fg_mode = FgMode.FG_NONE if data.fg_encoded else raw
+        data.ClearField("fg_encoded")
+
+
+def read_groups(model: ModelConfig) -> list[FeatureGroupConfig]:
+    """The feature groups that the model reads."""
+    of_one = model.WhichOneof("model") in ONE_GROUP_MODELS
+    return list(model.feature_groups[:1] if of_one else model.feature_groups)
 
 
 def task_towers(config: EasyRecConfig) -> Any:
@@ -112,3 +146,4 @@ def edit_config(config: EasyRecConfig, edits: str | dict[str, Any]) -> None:
             set_fields(config, path, value)
         except ValueError as error:
             raise ConfigError(f"edit_config_json: `{path}`: {error}") from None
+    _translate_fg_encoded(config.data_config)
