@@ -46,7 +46,9 @@ def export_run(args: argparse.Namespace) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("export needs one process; run it by python, without torchrun")
     check_local("export_dir", args.export_dir)
-    run = find_run(args.pipeline_config_path, args.checkpoint_path, args.edit_config_json)
+    run = find_run(
+        args.pipeline_config_path, args.checkpoint_path, args.edit_config_json, to_export=True
+    )
     check_config(run.config)
     assets = [Path(path) for path in args.asset_files.split(",") if path]
     folder = export_model(run, Path(args.export_dir), args.quant_emb, assets)

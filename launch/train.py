@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pipeline_config_path", required=True, help="protobuf text config")
+    parser.add_argument("--pipeline_config_path", required=True, help="protobuf text, or .json")
     parser.add_argument(
         "--train_input_path",
         help="dataset folder or URL; several as one: separated by commas, or with wildcards; "

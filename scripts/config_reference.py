@@ -28,10 +28,17 @@ INTRODUCTION = f"""\
 # Config reference
 
 Made from [{SCHEMA}](../{SCHEMA}) by `make protos`.
-A config is a text-format `EasyRecConfig`; names and defaults are TorchEasyRec's, and fields of
-our own say "Ours". A field that is not listed here is an error that names it: nothing in a config
-is ignored in silence. Any field can be set on the command line:
-`--edit_config_json '{{"train_config.num_epochs": 2}}'`.
+A config is a text-format `EasyRecConfig`, or the same in JSON, in a file whose name ends in
+`.json`; names and defaults are TorchEasyRec's, and fields of our own say "Ours". A field that is
+not listed here is an error that names it: nothing in a config is ignored in silence.
+
+Any field can be set on the command line, `--edit_config_json '{{"train_config.num_epochs": 2}}'`.
+Numbers and booleans may be text there (`"4096"`, `"true"`), a list its text (`"[64, 32]"`), and a
+message an object, which sets the fields it names, or text, which replaces it
+(`"adam_optimizer {{ lr: 0.01 }}"`). Of a list, `feature_configs[0]` and `[-1]` are one element,
+`[0:2]`, `[:]` and `[id_feature.feature_name=city]` (or `<`, `>`, `<=`, `>=`) several, of which
+`feature_configs[:].id_feature.embedding_dim` sets those that hold an id_feature. Several paths may
+be joined by `;`, and so their values: `{{"train_config.num_steps;train_config.seed": "9;1"}}`.
 
 `repeated` fields may stand more than once (or as a list, `[a, b]`); of fields with the same
 `one of`, one may be set.

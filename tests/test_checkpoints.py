@@ -17,6 +17,7 @@ from tests.datasets import click_table, write_dataset
 from tests.test_training import ROOT, train
 from tests.training_here import all_tensors, one_rank, trainer_here
 from trainer.checkpoints.checkpoint import find_damage, list_checkpoints, read_metrics
+from trainer.checkpoints.restore import find_run
 from trainer.checkpoints.resume import allow_restart, checkpoint_to_continue
 from trainer.checkpoints.save_schedule import SaveSchedule
 from trainer.config import ConfigError
@@ -193,10 +194,34 @@ def cursor(epoch: int, is_last: bool) -> Any:
     return SimpleNamespace(epoch=epoch, after=lambda: (epoch + is_last, None))
 
 
-def test_checkpoints_are_due_by_steps_epochs_and_minutes():
+BY_STEPS, BY_EPOCHS, STEPS_BEFORE = {10, 20, 30, 40}, {14, 28}, {"save_checkpoints_steps": 10}
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        (STEPS_BEFORE, BY_STEPS),
+        ({}, set()),  # the 1000th
+        ({"save_checkpoints_epochs": 2}, BY_EPOCHS),
+        (STEPS_BEFORE | {"save_checkpoints_epochs": 2}, BY_EPOCHS),  # as in TorchEasyRec
+        (STEPS_BEFORE | {"save_checkpoints_epochs": 0}, BY_STEPS),
+        ({"save_checkpoints_steps": 0}, set()),
+    ],
+)
+def test_checkpoints_are_due_by_steps_or_in_their_place_by_epochs(edits, expected):
+    train_config = two_task_config(**{f"train_config__{k}": v for k, v in edits.items()})
+    schedule, due = SaveSchedule(train_config.train_config), set()
+    for step in range(1, 41):  # epochs of 7 steps
+        schedule.note_step(step, cursor((step - 1) // 7, step % 7 == 0), schedule.is_time())
+        if schedule.is_due:
+            due.add(step)
+            schedule.note_saved()
+    assert due == expected
+
+
+def test_checkpoints_are_due_by_epochs_and_minutes():
     now = [0.0]
     train_config = two_task_config(
-        train_config__save_checkpoints_steps=10,
         train_config__save_checkpoints_epochs=2,
         train_config__save_checkpoints_minutes=0.5,
     ).train_config
@@ -208,8 +233,8 @@ def test_checkpoints_are_due_by_steps_epochs_and_minutes():
         if schedule.is_due:
             due.append(step)
             schedule.note_saved()
-    by_steps, by_epochs, by_minutes = {10, 20, 30, 40}, {14, 28}, {8, 28, 38}
-    assert due == sorted(by_steps | by_epochs | by_minutes)
+    by_minutes = {8, 22, 36}  # 30 s after the start, after step 14 and after step 28
+    assert due == sorted(BY_EPOCHS | by_minutes)
 
 
 def test_minutes_that_end_with_a_checkpoint_by_steps_make_no_second_one():
@@ -278,6 +303,41 @@ def test_the_best_checkpoint_stays_beside_the_newest(folder):
         trainer_here(folder, "wrong_metric", **wrong).train_and_evaluate()
     with pytest.raises(ConfigError, match="best_checkpoint_metric: eval_input_path must be set"):
         trainer_here(folder, "no_eval", **metric)
+
+
+def test_export_config_chooses_the_best_checkpoint_too(folder):
+    export = {"exporter_type": "best", "best_exporter_metric": "jrc_loss_ctr"}
+    edits: dict[str, Any] = {
+        "export_config": export | {"metric_larger_is_better": False},
+        "train_config__save_checkpoints_steps": 8,
+        "train_config__num_epochs": 4,
+        "train_config__dense_optimizer__adam_optimizer__lr": 0.1,  # it soon overfits
+    }
+    with pytest.raises(ConfigError, match="exporter_type: best: eval_input_path must be set"):
+        trainer_here(folder, "no_eval", **edits)
+    edits["eval_input_path"] = str(folder / "eval")
+    trainer_here(folder, "exported", **edits).train_and_evaluate()
+    kept = list_checkpoints(folder / "exported")
+    values = {path.name: read_metrics(path)["ctr"]["jrc_loss"] for path in kept}
+    best = json.loads((folder / "exported" / "best_checkpoint.json").read_text())
+    name = min(values, key=lambda name: values[name])
+    assert best == {
+        "checkpoint": name,
+        "step": int(name.removeprefix("model.ckpt-")),
+        "metric": "ctr/jrc_loss",
+        "value": values[name],
+    }
+    assert name != kept[-1].name
+
+    def found(path: str, edit: str = "", to_export: bool = True) -> str:
+        return find_run(None, str(folder / path), edit, to_export=to_export).checkpoint.name
+
+    assert found("exported") == name
+    assert found(f"exported/{kept[-1].name}") == kept[-1].name
+    assert found("exported", to_export=False) == kept[-1].name
+    assert found("exported", '{"export_config.exporter_type": "latest"}') == kept[-1].name
+    (folder / "exported" / "best_checkpoint.json").unlink()
+    assert found("exported") == kept[-1].name
 
 
 # ------------------------------------------------------------------ other tables, other names

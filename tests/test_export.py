@@ -129,6 +129,23 @@ def test_quantised_tables_change_scores_little(folder, dtype):
     assert size[dtype] < 0.55 * size["FP32"]
 
 
+def test_export_config_says_whether_averages_are_exported(folder):
+    rows = table_of(folder / "data")
+
+    def scores(**use_dense_ema: bool) -> np.ndarray:
+        edits = {f"{part}_config.use_dense_ema": used for part, used in use_dense_ema.items()}
+        path = folder / f"averages_{use_dense_ema}"
+        flags = ["--checkpoint_path", folder / "plain", "--export_dir", path]
+        run_export(*flags, "--edit_config_json", json.dumps(edits))
+        return load_scorer(path).score(rows)["logits_ctr"]
+
+    averages, parameters = scores(export=True), scores(export=False)
+    assert np.abs(averages - parameters).max() > 1e-5
+    np.testing.assert_array_equal(averages, scores_of(folder, "plain")["logits_ctr"])
+    np.testing.assert_array_equal(scores(eval=False), parameters)
+    np.testing.assert_array_equal(scores(eval=False, export=True), averages)
+
+
 def table_bytes(folder: Path, dtype: str) -> int:
     exported(folder, "sequence", dtype)
     files = (folder / f"sequence_{dtype}" / "tables").glob("*.safetensors")

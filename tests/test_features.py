@@ -658,15 +658,6 @@ def test_faulty_sequences():
             r"boundaries must be finite numbers",
         ),
         (
-            'raw_feature { feature_name: "f" init_fn: "nn.init.zeros_" }',
-            r"init_fn takes effect with boundaries alone; remove it",
-        ),
-        (
-            'id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 2 '
-            "default_bucketize_value: 1 }",
-            r"default_bucketize_value takes effect with a vocabulary alone",
-        ),
-        (
             'id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 2 separator: "" }',
             r"separators and sequence_delim must have a character",
         ),

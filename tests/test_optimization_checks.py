@@ -66,8 +66,8 @@ PART = 'part_optimizers { regex_pattern: ".*bias" sgd_optimizer {} }'
         ("grad_scaler { backoff_factor: 1 }", r"backoff_factor must be between 0 and 1"),
         ("grad_scaler { growth_interval: 0 }", r"growth_interval must be positive, but got: 0"),
         (
-            'grad_clipping { clipping_type: "NORM" }',
-            r"clipping_type must be one of norm, value, none, but got: `NORM`",
+            'grad_clipping { clipping_type: "NORMS" }',
+            r"clipping_type must be one of norm, value, none, but got: `NORMS`",
         ),
         ("grad_clipping { max_gradient: 0 }", r"max_gradient must be positive, but got: 0"),
         ("grad_clipping { norm_type: 0 }", r"norm_type must be positive, but got: 0"),

@@ -338,9 +338,11 @@ def limited(limit: float) -> Callable[[list[Any]], None]:
     ("text", "clip"),
     [
         ('clipping_type: "norm" max_gradient: 0.125', clipped(0.125, 2)),
+        ('clipping_type: "NORM" max_gradient: 0.125', clipped(0.125, 2)),
         ('clipping_type: "norm" max_gradient: 0.125 norm_type: inf', clipped(0.125, float("inf"))),
         ('clipping_type: "norm" max_gradient: 0.25 norm_type: 1', clipped(0.25, 1)),
         ('clipping_type: "value" max_gradient: 0.0625', limited(0.0625)),
+        ('clipping_type: "Value" max_gradient: 0.0625', limited(0.0625)),
         ('clipping_type: "none" max_gradient: 0.0625', lambda parameters: None),
     ],
 )

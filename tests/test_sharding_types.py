@@ -11,13 +11,18 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
 
+from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
 from tests.test_sequence_training import sequence_config, sequence_table
 from tests.training_here import one_rank, trainer_here
 from trainer.checkpoints.checkpoint import PLAN_FILE, list_checkpoints
 from trainer.checkpoints.restore import find_run, restore
+from trainer.checks.config import check_config
 from trainer.config import ConfigError, edit_config
+from trainer.models import build_model
 from trainer.parallel import describe_sharding
 from trainer.tasks import parse_tasks
 from trainer.trainer import Trainer
@@ -168,6 +173,35 @@ def test_a_checkpoint_loads_into_tables_that_lie_otherwise(folder):
 def test_what_cannot_be_is_an_error_that_says_what_to_pin(folder, layout):
     for rank in range(2):
         assert re.search(ERRORS[layout], (folder / f"{layout}.{rank}").read_text())
+
+
+GRID: dict[str, Any] = {
+    "train_config__global_embedding_constraints__sharding_types": ["grid_shard"]
+}
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_no_plan_fits_grid_shard_on_a_cpu(tmp_path):
+    write_dataset(tmp_path / "train", click_table(20))
+    told = "embedding constraints: no sharding plan fits: No available sharding type"
+    with pytest.raises(ConfigError, match=told):
+        trainer_here(tmp_path, "grid", **GRID)
+
+
+def test_the_planner_has_grid_shard_for_pooled_tables_on_gpus_of_two_machines():
+    config = two_task_config(**GRID)
+    check_config(config)
+    tables = build_model(config, parse_tasks(config)).tables
+    types = list(config.train_config.global_embedding_constraints.sharding_types)
+    names = [f"{name}_emb" for name in ("user_id", "item_id", "city", "tags")]
+    planner = EmbeddingShardingPlanner(
+        topology=Topology(world_size=4, local_world_size=2, compute_device="cuda"),
+        constraints={name: ParameterConstraints(sharding_types=types) for name in names},
+    )
+    sharders: list[Any] = [EmbeddingBagCollectionSharder()]
+    plan: Any = planner.plan(tables, sharders).plan
+    found = {name: each.sharding_type for part in plan.values() for name, each in part.items()}
+    assert found == dict.fromkeys(names, "grid_shard")
 
 
 @pytest.mark.usefixtures("one_rank")

@@ -172,6 +172,13 @@ def evaluates_averages(config: EasyRecConfig) -> bool:
     return config.train_config.dense_optimizer.HasField("ema")
 
 
+def exports_averages(config: EasyRecConfig) -> bool:
+    """Whether the averages are exported: where they are evaluated, if the config says no other."""
+    if config.export_config.HasField("use_dense_ema"):
+        return config.export_config.use_dense_ema
+    return evaluates_averages(config)
+
+
 def task_metrics(task: Task, session_columns: tuple[str, ...] = ()) -> TaskMetrics:
     """The metrics of a task: those that are always computed, and those of its config."""
     asked = parse_requests(task.metrics, task.label_kind, task.name)

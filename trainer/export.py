@@ -24,7 +24,7 @@ from trainer.checkpoints.restore import CONFIG_FILE, Run, check_same_model
 from trainer.config import ConfigError
 from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features
-from trainer.evaluate import evaluates_averages
+from trainer.evaluate import exports_averages
 from trainer.models import ClickModel, build_model
 from trainer.models.embeddings import Embedded, Lookup, TableConfig
 from trainer.objective import Objective
@@ -145,7 +145,7 @@ def _read_dense(run: Run, tasks: list[Task], model: ClickModel) -> DensePart:
     for name, tensor in dense.state_dict().items():
         average = f"{AVERAGES_PREFIX}model.{name}"
         has_average = average in metadata.state_dict_metadata
-        is_average = has_average and evaluates_averages(run.config)
+        is_average = has_average and exports_averages(run.config)
         keys[average if is_average else PREFIX + name] = tensor
     dcp.load(keys, storage_reader=CheckpointReader(run.checkpoint), no_dist=True)
     return dense.eval()

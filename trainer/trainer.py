@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.profiler import profile
 
 from trainer.accumulation import GroupStep, group_step
+from trainer.checkpoints.best_metric import best_metric
 from trainer.checkpoints.checkpoint import (
     CONFIG_FILE,
     HISTORY_FILE,
@@ -44,6 +45,7 @@ from trainer.checkpoints.resume import (
 from trainer.checkpoints.retention import Retention
 from trainer.checkpoints.save_schedule import SaveSchedule, is_multiple
 from trainer.checkpoints.writer import CheckpointWriter
+from trainer.checks.compatibility import without_effect
 from trainer.checks.config import check_config, check_data, check_paths
 from trainer.data.batch import SessionBatch
 from trainer.data.encode import ColumnSpec
@@ -143,11 +145,7 @@ class Trainer:
         self.schedule, self.agreement, self.stop = SaveSchedule(train), Agreement(), StopRequest()
         self.is_at_group_end, self.group_has_gradients, self.should_stop = True, False, False
         self.group_left_out: Tensor | int = 0  # batches, as their loss was not finite
-        self.retention = Retention(
-            train.keep_checkpoint_max,
-            train.best_checkpoint_metric,
-            train.best_checkpoint_larger_is_better,
-        )
+        self.retention = Retention(train.keep_checkpoint_max, *best_metric(config))
         self.checkpoints = CheckpointWriter(
             self.model_dir, checkpoint and step_of(checkpoint), self.retention, self.say
         )
@@ -201,6 +199,9 @@ class Trainer:
             f"{-(-data.num_rows // state.global_batch_rows):,} steps an epoch, "
             f"{self.world_size} ranks, {self.device.type}"
         )
+        idle = without_effect(self.config, self.tasks)
+        if idle:
+            self.say(f"warning: accepted without effect (docs/config.md): {', '.join(idle)}")
         if data.max_session_rows > state.batch_size:
             self.say(
                 f"the longest session has {data.max_session_rows:,} rows; a session longer than "
@@ -383,7 +384,7 @@ class Trainer:
         self.recorder.look(self.guard)
         config = self.config.train_config
         evaluation = None
-        if evaluated and (config.evaluate_checkpoints or config.best_checkpoint_metric):
+        if evaluated and (config.evaluate_checkpoints or self.retention.metric):
             evaluation = self.evaluate()
             assert evaluation is not None  # check_paths
             self.retention.check(evaluation.metrics)

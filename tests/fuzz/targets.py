@@ -35,6 +35,9 @@ NORMALIZERS = [
 OVERRIDES = [
     '{"train_config.num_epochs": 2, "feature_configs[0].id_feature.num_buckets": 8}',
     '{"data_config": {"batch_size": 64, "label_fields": ["click", "buy"]}, "model_dir": "runs/a"}',
+    '{"feature_configs[:].id_feature.embedding_dim;train_config.sparse_optimizer": "8;'
+    'adam_optimizer { lr: 0.1 }", "feature_configs[id_feature.num_buckets>9].id_feature": '
+    '{"num_buckets": "30"}, "model_config.dbmtl.bottom_mlp.hidden_units": "[8, 4]"}',
 ]
 
 

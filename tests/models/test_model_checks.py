@@ -43,7 +43,6 @@ def in_all(more: str) -> str:
 
 
 FAULTS = {
-    "two groups": (f"{ALL} {DEEP} {MMOE}", "must have exactly one group for mmoe, but got: all, d"),
     "no wide": (f"{DEEP} {DEEPFM}", "must be wide, deep and may be fm for deepfm, but got: deep"),
     "another group": (f"{WIDE} {DEEP} {ALL} {DEEPFM}", "but got: wide, deep, all"),
     "wide is deep": (
@@ -131,10 +130,15 @@ FAULTS = {
         "task_expert_net { hidden_units: 8 } share_expert_net { hidden_units: 4 } } }",
         "task_expert_net and share_expert_net must end with the same hidden_units.*: 8 and 4",
     ),
-    "mask of two widths": (
+    "mask without a width": (
         f"{ALL} mask_net {{ mask_net_module {{ n_mask_blocks: 1 mask_block {{ hidden_dim: 8 "
-        f"aggregation_dim: 4 reduction_ratio: 2 }} }} }} {LOSS}",
-        "only one of aggregation_dim and reduction_ratio can be set",
+        f"reduction_ratio: 0 }} }} }} {LOSS}",
+        "mask_block.reduction_ratio or aggregation_dim must give a width of at least 1",
+    ),
+    "mask of a negative width": (
+        f"{ALL} mask_net {{ mask_net_module {{ n_mask_blocks: 1 mask_block {{ hidden_dim: 8 "
+        f"aggregation_dim: 4 reduction_ratio: -1 }} }} }} {LOSS}",
+        "mask_block.reduction_ratio or aggregation_dim must give a width of at least 1",
     ),
     "no mask width": (
         f"{ALL} mask_net {{ mask_net_module {{ n_mask_blocks: 1 mask_block {{ }} }} }} {LOSS}",

@@ -14,7 +14,7 @@ from trainer.models.deepfm import DeepFM, factorization_machine
 from trainer.models.dlrm import DLRM
 from trainer.models.experts import MixtureOfExperts
 from trainer.models.layers import Dice
-from trainer.models.mask_net import MaskBlocks
+from trainer.models.mask_net import MaskBlock, MaskBlocks
 from trainer.models.pepnet import PEPNet
 from trainer.models.ple import PLE
 from trainer.models.wukong import WuKongLayer
@@ -146,6 +146,22 @@ def test_dlrm_multiplies_each_pair_once(has_dense, with_sparse):
         top = w["final.0.weight"] @ joined + w["final.0.bias"]
         logit = w["output.weight"] @ top + w["output.bias"]
         assert net(inputs)[0]["click"][b].item() == pytest.approx(logit.item())
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("", 4),
+        ("reduction_ratio: 1.5", 6),
+        ("aggregation_dim: 9", 9),
+        ("reduction_ratio: 0 aggregation_dim: 9", 9),
+        ("reduction_ratio: 1.5 aggregation_dim: 9", 6),
+    ],
+)
+def test_a_positive_ratio_goes_before_the_width_between_a_masks_layers(text, width):
+    net = MaskBlock(4, 5, message(pb.MaskBlock, f"hidden_dim: 3 {text}"))
+    shapes = {name: tuple(each.shape) for name, each in net.mask.named_parameters()}
+    assert (shapes["0.weight"], shapes["2.weight"]) == ((width, 5), (4, width))
 
 
 @pytest.mark.parametrize("parallel", [True, False])

@@ -20,6 +20,7 @@ from typing import Any
 from trainer.config import ConfigError
 from trainer.data.plan import Place
 
+BEST_FILE = "best_checkpoint.json"  # of a model_dir
 STATE_FILE = "train_state.json"
 HISTORY_FILE = "history.json"
 TRAIN_METRICS_FILE = "train_metrics.json"

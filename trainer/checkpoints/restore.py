@@ -3,6 +3,7 @@
 Only parameters are read; what the optimizers keep is not, and neither takes memory.
 """
 
+import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from trainer.checkpoints.checkpoint import STATE_FILE, list_checkpoints
+from trainer.checkpoints.checkpoint import BEST_FILE, STATE_FILE, list_checkpoints
 from trainer.checkpoints.reader import CheckpointReader
 from trainer.config import ConfigError, edit_config, load_config
 from trainer.parallel import build_parallel
@@ -37,7 +38,11 @@ class Run:
 
 
 def find_run(
-    pipeline_config_path: str | None, checkpoint_path: str | None, edits: str | None = None
+    pipeline_config_path: str | None,
+    checkpoint_path: str | None,
+    edits: str | None = None,
+    *,
+    to_export: bool = False,
 ) -> Run:
     """The config and the checkpoint that a command names, one of which may be left out.
 
@@ -46,6 +51,8 @@ def find_run(
         checkpoint_path: a checkpoint, or a model folder with some, of which the newest is taken;
             default: the config's model_dir.
         edits: see edit_config.
+        to_export: of a model folder with an export_config of exporter_type best, the checkpoint
+            that best_checkpoint.json names is taken, where there is that file.
 
     Raises:
         ConfigError: there is no such config or no complete checkpoint.
@@ -69,6 +76,11 @@ def find_run(
         config = load_config(found[0])
     if edits:
         edit_config(config, edits)
+    best = Path(path) / BEST_FILE
+    if to_export and config.export_config.exporter_type == "best" and best.is_file():
+        checkpoint = _complete_checkpoint(
+            best.with_name(json.loads(best.read_text())["checkpoint"])
+        )
     return Run(config, checkpoint)
 
 

@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.checkpoints.checkpoint import Metrics, list_checkpoints, read_metrics, step_of
+from trainer.checkpoints.checkpoint import (
+    BEST_FILE,
+    Metrics,
+    list_checkpoints,
+    read_metrics,
+    step_of,
+)
 from trainer.config import ConfigError, did_you_mean
 from trainer.reporting.report import write_file
-
-BEST_FILE = "best_checkpoint.json"
 
 
 @dataclass(frozen=True)

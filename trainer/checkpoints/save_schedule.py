@@ -1,4 +1,4 @@
-"""When a checkpoint is due: every so many steps, epochs or minutes."""
+"""When a checkpoint is due: every so many epochs, or steps where these are not set; and minutes."""
 
 import time
 from collections.abc import Callable
@@ -15,8 +15,8 @@ class SaveSchedule:
     """
 
     def __init__(self, config: TrainConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self._steps = config.save_checkpoints_steps
         self._epochs = config.save_checkpoints_epochs
+        self._steps = 0 if self._epochs else config.save_checkpoints_steps
         self._seconds = config.save_checkpoints_minutes * 60
         self._clock, self._since = clock, clock()
         self.is_due = self._has_said = self._has_just_saved = False

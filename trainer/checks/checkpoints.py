@@ -29,11 +29,15 @@ def check_checkpoints(train: TrainConfig) -> None:
 def check_checkpoint_paths(config: EasyRecConfig) -> None:
     """The paths that some of these fields need. Raises ConfigError."""
     train = config.train_config
-    for name in ("evaluate_checkpoints", "best_checkpoint_metric"):
-        if getattr(train, name) and not config.eval_input_path:
+    for name, is_set in (
+        ("train_config.evaluate_checkpoints", train.evaluate_checkpoints),
+        ("train_config.best_checkpoint_metric", train.best_checkpoint_metric),
+        ("export_config.exporter_type: best", config.export_config.exporter_type == "best"),
+    ):
+        if is_set and not config.eval_input_path:
             raise ConfigError(
-                f"train_config.{name}: eval_input_path must be set, by --eval_input_path or in the "
-                f"config, but is missing"
+                f"{name}: eval_input_path must be set, by --eval_input_path or in the config, but "
+                f"is missing"
             )
     names = train.fine_tune_ckpt_param_map
     if names and not Path(names).is_file():

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trainer.checkpoints.best_metric import best_metric
 from trainer.checks.checkpoints import check_checkpoint_paths, check_checkpoints
+from trainer.checks.compatibility import check_only_values
 from trainer.checks.features import (
     INTEGERS,
     NUMBERS,
@@ -37,6 +39,7 @@ SHARDING_TYPES = (
     "column_wise",
     "table_row_wise",
     "table_column_wise",
+    "grid_shard",
 )
 
 
@@ -52,6 +55,7 @@ def check_config(config: EasyRecConfig) -> None:
         message = getattr(config, part)
         if message.HasField(name) and getattr(message, name) == 0:
             raise ConfigError(f"{part}.{name} must be positive, but got: 0")
+    check_only_values(config)
     features = {feature.name: feature for feature in parse_features(config)}
     _check_sharding(config)
     check_feature_groups(config.model_config, features)
@@ -59,6 +63,7 @@ def check_config(config: EasyRecConfig) -> None:
     _check_relations(config)
     _check_names(config)
     _check_unused(config, tasks)
+    best_metric(config)
     check_model(config)
     with torch.device("meta"):  # the layers check themselves; no memory is taken
         build_model(config, tasks)
@@ -126,7 +131,7 @@ def _check_names(config: EasyRecConfig) -> None:
 
 
 def _check_unused(config: EasyRecConfig, tasks: list[Task]) -> None:
-    """What a config sets must have an effect, or be an error."""
+    """What a config sets must have an effect, be told by compatibility.py, or be an error."""
     model = config.model_config
     unused = ""
     if task_towers(config):
@@ -142,9 +147,6 @@ def _check_unused(config: EasyRecConfig, tasks: list[Task]) -> None:
         for name in ("in_task_space_weight", "out_task_space_weight"):
             if tower.HasField(name) and not tower.task_space_indicator_label:
                 unused = f"{name} of `{tower.tower_name}`: it has no task_space_indicator_label"
-    for name in config.data_config.sample_weight_fields:
-        if name not in {task.sample_weight for task in tasks}:
-            unused = f"data_config.sample_weight_fields: no task uses `{name}`"
     if unused:
         raise ConfigError(f"{unused}; remove the field")
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from trainer.config import ConfigError, did_you_mean
+from trainer.config import ConfigError, did_you_mean, read_groups
 from trainer.data.features import Feature, IdFeature
 from trainer.protos import pipeline_pb2 as pb
 
@@ -31,10 +31,10 @@ def check_feature_groups(model: pb.ModelConfig, features: Mapping[str, Feature])
     if not names:
         raise ConfigError("model_config.feature_groups must have at least one group, but has none")
     check_unique("feature_groups.group_name", names)
-    for group in model.feature_groups:
+    for group in read_groups(model):
         _check_group(group, kind, features)
     _check_groups_of_model(model, kind, names)
-    sequences = [name for group in model.feature_groups for name in _sequence_names(group)]
+    sequences = [name for group in read_groups(model) for name in _sequence_names(group)]
     check_unique("sequence_groups.group_name", sequences)
 
 
@@ -171,14 +171,8 @@ def _check_groups_of_model(model: pb.ModelConfig, kind: str, names: list[str]) -
                     f"multi_tower_din: din_towers must read the SEQUENCE groups and towers the "
                     f"others, but `{name}` is a {pb.FeatureGroupType.Name(group_type)} group"
                 )
-    elif kind in NAMED_GROUPS:
-        if len(names) > 1 or kind not in ALSO_ONE_OF_ANY_NAME:
-            _check_named_groups(kind, names)
-    elif len(names) != 1 and kind != "custom":
-        raise ConfigError(
-            f"model_config.feature_groups must have exactly one group for {kind}, "
-            f"but got: {', '.join(names)}"
-        )
+    elif kind in NAMED_GROUPS and (len(names) > 1 or kind not in ALSO_ONE_OF_ANY_NAME):
+        _check_named_groups(kind, names)
     for group in model.feature_groups:
         is_wide = group.group_type == pb.WIDE
         if kind in ("wide_and_deep", "deepfm") and is_wide != (group.group_name == "wide"):

@@ -66,7 +66,7 @@ def _check_pattern(part: pb.PartOptimizer, where: str) -> None:
 
 def _check_clipping(clipping: pb.GradClipping) -> None:
     where, kinds = "train_config.grad_clipping", ("norm", "value", "none")
-    if clipping.clipping_type not in kinds:
+    if clipping.clipping_type.lower() not in kinds:
         raise ConfigError(
             f"{where}.clipping_type must be one of {', '.join(kinds)}, "
             f"but got: `{clipping.clipping_type}`"
@@ -85,8 +85,9 @@ def _check_ema(config: pb.EasyRecConfig) -> None:
             f"train_config.dense_optimizer.ema.decay must be from 0 to 1, "
             f"but got: {dense.ema.decay:g}"
         )
-    if config.eval_config.use_dense_ema and not dense.HasField("ema"):
-        raise ConfigError(
-            "eval_config.use_dense_ema: training keeps no averages; "
-            "set train_config.dense_optimizer.ema, or remove the field"
-        )
+    for name in ("eval_config", "export_config"):
+        if getattr(config, name).use_dense_ema and not dense.HasField("ema"):
+            raise ConfigError(
+                f"{name}.use_dense_ema: training keeps no averages; "
+                f"set train_config.dense_optimizer.ema, or remove the field"
+            )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.normalizer import Normalizer
-from trainer.config import ConfigError
+from trainer.config import ConfigError, read_groups
 from trainer.data.features import (
     Boundaries,
     Coding,
@@ -35,9 +35,9 @@ def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
 
 
 def used_features(config: pb.EasyRecConfig) -> list[Feature]:
-    """The features that some feature group names; the others are not read."""
+    """The features that the model's feature groups name; the others are not read."""
     used: set[str] = set()
-    for group in config.model_config.feature_groups:
+    for group in read_groups(config.model_config):
         used.update(group.feature_names)
         for sequence in group.sequence_groups:
             used.update(sequence.feature_names)
@@ -116,14 +116,6 @@ class _Entry:
                 "sequence_length takes effect in sequence_id_feature and sequence_raw_feature "
                 "alone; remove it"
             )
-        if self._is_number():
-            for name in ("embedding_name", "embedding_constraints", "init_fn"):
-                if message.HasField(name):
-                    raise self.error(f"{name} takes effect with boundaries alone; remove it")
-        elif self.kind.endswith("id_feature"):
-            words = message.vocab_list or message.vocab_dict or message.vocab_file
-            if message.HasField("default_bucketize_value") and not words:
-                raise self.error("default_bucketize_value takes effect with a vocabulary alone")
 
     def _is_number(self) -> bool:
         return self.kind.endswith("raw_feature") and not self.message.boundaries
@@ -198,7 +190,7 @@ class _Entry:
         message = self.message
         if message.embedding_dim == 0:
             raise self.error("embedding_dim must be positive, but is missing or 0")
-        if message.pooling not in ("sum", "mean"):
+        if message.pooling.lower() not in ("sum", "mean"):
             raise self.error(f"pooling must be sum or mean, but got: `{message.pooling}`")
         if not message.trainable:
             raise self.error("trainable must be true: no table can be frozen here")
@@ -211,7 +203,7 @@ class _Entry:
             embedding_dim=message.embedding_dim,
             num_embeddings=num_embeddings,
             coding=Ids() if self.is_encoded and not isinstance(coding, ZeroCollision) else coding,
-            pooling=message.pooling,
+            pooling=message.pooling.lower(),
             is_weighted=not is_raw and self._is_weighted(),
             sequence=self.sequence,
             default_values=self._default_values(),

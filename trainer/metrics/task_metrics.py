@@ -103,7 +103,7 @@ class BinaryMetrics:
         sessions = self._sessions.lengths.over_ranks(ranks).gauc()
         found = {"auc": auc, "auc_error_bound": auc_error_bound, **_named("gauc", sessions)}
         for average in self.asked.averages:  # the AUC of either class against the other is the same
-            name = _multiclass_auc(average)
+            name = multiclass_auc(average)
             found |= {name: auc, f"{name}_error_bound": auc_error_bound}
         found |= sums.metrics(self.asked.eta)
         for bins in self.asked.bins:
@@ -120,7 +120,7 @@ class BinaryMetrics:
         for threshold, number in zip(self.asked.thresholds, correct, strict=True):
             found[f"accuracy@{threshold:g}"] = number / rows if rows else math.nan
         positives = float(sums.totals[1])
-        return {_short(name): value for name, value in found.items()} | {
+        return {short_name(name): value for name, value in found.items()} | {
             "rows": float(rows),
             "positives": positives,
         }
@@ -183,7 +183,7 @@ class MulticlassMetrics:
         support = np.array([total.sums()[1][1].sum() for total in totals], dtype=np.float64)
         for average in self.asked.averages:
             weights = support if average == "weighted" else np.ones(len(support))
-            name = _multiclass_auc(average)
+            name = multiclass_auc(average)
             weights = weights * [not math.isnan(area) for area, _ in areas]
             found[name], found[f"{name}_error_bound"] = _weighted_mean(areas, weights)
         return found | {"rows": float(rows)}
@@ -236,7 +236,8 @@ class RegressionMetrics:
         return found | {"rows": float(rows)}
 
 
-def _multiclass_auc(average: str) -> str:
+def multiclass_auc(average: str) -> str:
+    """The metric's name."""
     return "multiclass_auc" if average == "macro" else "multiclass_auc_weighted"
 
 
@@ -255,7 +256,7 @@ def _named(name: str, mean: GroupMean, of: str = "") -> dict[str, float]:
     return found | ({f"{name}_stderr{of}": mean.stderr} if of else {})
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Without the usual option: `ece@15` is `ece`, `accuracy@0.5` is `accuracy`."""
     for usual in (f"@{DEFAULT_BINS}", "@0.5"):
         if name.startswith(("ece", "accuracy")) and name.endswith(usual):

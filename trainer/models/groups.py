@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.config import read_groups
 from trainer.data.features import Feature, IdFeature
 from trainer.models.embeddings import Embedded, Lookup
 from trainer.models.sequence import JaggedSequence, build_encoder
@@ -51,7 +52,7 @@ def plan_groups(features: list[Feature], model: pb.ModelConfig) -> list[GroupPla
     by_name = {feature.name: feature for feature in features}
     net: Any = getattr(model, model.WhichOneof("model") or "")
     plans = []
-    for group in model.feature_groups:
+    for group in read_groups(model):
         members = [by_name[name] for name in group.feature_names]
         if group.group_type == pb.SEQUENCE:
             plans.append(_sequence_plan(group.group_name, members, is_inner=False))

@@ -28,13 +28,14 @@ class MaskBlock(nn.Module):
 
     def __init__(self, in_width: int, mask_width: int, config: pb.MaskBlock) -> None:
         super().__init__()
-        between = config.aggregation_dim or int(in_width * config.reduction_ratio)
-        if config.HasField("aggregation_dim") and config.HasField("reduction_ratio"):
-            raise ConfigError(
-                "mask_block: only one of aggregation_dim and reduction_ratio can be set, "
-                "but both are"
-            )
-        for name, value in (("hidden_dim", config.hidden_dim), ("reduction_ratio", between)):
+        by_ratio = config.reduction_ratio != 0 and (
+            config.HasField("reduction_ratio") or not config.aggregation_dim
+        )
+        between = int(in_width * config.reduction_ratio) if by_ratio else config.aggregation_dim
+        for name, value in (
+            ("hidden_dim", config.hidden_dim),
+            ("reduction_ratio or aggregation_dim", between),
+        ):
             if value < 1:
                 raise ConfigError(f"mask_block.{name} must give a width of at least 1")
         self.mask = nn.Sequential(

@@ -114,11 +114,11 @@ class TrainOptimizer:
 
     def _clip(self) -> None:
         clipping = self.clipping
-        if clipping.clipping_type == "norm":
+        if clipping.clipping_type.lower() == "norm":
             self.clipped_norm = torch.nn.utils.clip_grad_norm_(
                 self.parameters, clipping.max_gradient, clipping.norm_type
             )
-        elif clipping.clipping_type == "value":
+        elif clipping.clipping_type.lower() == "value":
             torch.nn.utils.clip_grad_value_(self.parameters, clipping.max_gradient)
 
     # -------------------------------------------------------------- what one sees

@@ -26,11 +26,50 @@ class FgMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FG_DAG: _ClassVar[FgMode]
     FG_BUCKETIZE: _ClassVar[FgMode]
 
+class FieldType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INT32: _ClassVar[FieldType]
+    INT64: _ClassVar[FieldType]
+    STRING: _ClassVar[FieldType]
+    FLOAT: _ClassVar[FieldType]
+    DOUBLE: _ClassVar[FieldType]
+    ARRAY_INT32: _ClassVar[FieldType]
+    ARRAY_INT64: _ClassVar[FieldType]
+    ARRAY_STRING: _ClassVar[FieldType]
+    ARRAY_FLOAT: _ClassVar[FieldType]
+    ARRAY_DOUBLE: _ClassVar[FieldType]
+    ARRAY_ARRAY_INT32: _ClassVar[FieldType]
+    ARRAY_ARRAY_INT64: _ClassVar[FieldType]
+    ARRAY_ARRAY_STRING: _ClassVar[FieldType]
+    ARRAY_ARRAY_FLOAT: _ClassVar[FieldType]
+    ARRAY_ARRAY_DOUBLE: _ClassVar[FieldType]
+    MAP_STRING_INT32: _ClassVar[FieldType]
+    MAP_STRING_INT64: _ClassVar[FieldType]
+    MAP_STRING_STRING: _ClassVar[FieldType]
+    MAP_STRING_FLOAT: _ClassVar[FieldType]
+    MAP_STRING_DOUBLE: _ClassVar[FieldType]
+    MAP_INT64_INT32: _ClassVar[FieldType]
+    MAP_INT64_INT64: _ClassVar[FieldType]
+    MAP_INT64_STRING: _ClassVar[FieldType]
+    MAP_INT64_FLOAT: _ClassVar[FieldType]
+    MAP_INT64_DOUBLE: _ClassVar[FieldType]
+    MAP_INT32_INT32: _ClassVar[FieldType]
+    MAP_INT32_INT64: _ClassVar[FieldType]
+    MAP_INT32_STRING: _ClassVar[FieldType]
+    MAP_INT32_FLOAT: _ClassVar[FieldType]
+    MAP_INT32_DOUBLE: _ClassVar[FieldType]
+
 class FeatureGroupType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEEP: _ClassVar[FeatureGroupType]
     WIDE: _ClassVar[FeatureGroupType]
     SEQUENCE: _ClassVar[FeatureGroupType]
+
+class Kernel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRITON: _ClassVar[Kernel]
+    PYTORCH: _ClassVar[Kernel]
+    CUTLASS: _ClassVar[Kernel]
 
 class ParetoGradient(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -51,16 +90,49 @@ FG_NONE: FgMode
 FG_NORMAL: FgMode
 FG_DAG: FgMode
 FG_BUCKETIZE: FgMode
+INT32: FieldType
+INT64: FieldType
+STRING: FieldType
+FLOAT: FieldType
+DOUBLE: FieldType
+ARRAY_INT32: FieldType
+ARRAY_INT64: FieldType
+ARRAY_STRING: FieldType
+ARRAY_FLOAT: FieldType
+ARRAY_DOUBLE: FieldType
+ARRAY_ARRAY_INT32: FieldType
+ARRAY_ARRAY_INT64: FieldType
+ARRAY_ARRAY_STRING: FieldType
+ARRAY_ARRAY_FLOAT: FieldType
+ARRAY_ARRAY_DOUBLE: FieldType
+MAP_STRING_INT32: FieldType
+MAP_STRING_INT64: FieldType
+MAP_STRING_STRING: FieldType
+MAP_STRING_FLOAT: FieldType
+MAP_STRING_DOUBLE: FieldType
+MAP_INT64_INT32: FieldType
+MAP_INT64_INT64: FieldType
+MAP_INT64_STRING: FieldType
+MAP_INT64_FLOAT: FieldType
+MAP_INT64_DOUBLE: FieldType
+MAP_INT32_INT32: FieldType
+MAP_INT32_INT64: FieldType
+MAP_INT32_STRING: FieldType
+MAP_INT32_FLOAT: FieldType
+MAP_INT32_DOUBLE: FieldType
 DEEP: FeatureGroupType
 WIDE: FeatureGroupType
 SEQUENCE: FeatureGroupType
+TRITON: Kernel
+PYTORCH: Kernel
+CUTLASS: Kernel
 SHARED_PARAMETERS: ParetoGradient
 SHARED_REPRESENTATION: ParetoGradient
 OPPOSITE: JRCContrast
 SESSION: JRCContrast
 
 class EasyRecConfig(_message.Message):
-    __slots__ = ("train_input_path", "eval_input_path", "model_dir", "train_config", "eval_config", "data_config", "feature_configs", "model_config")
+    __slots__ = ("train_input_path", "eval_input_path", "model_dir", "train_config", "eval_config", "data_config", "feature_configs", "model_config", "export_config")
     TRAIN_INPUT_PATH_FIELD_NUMBER: _ClassVar[int]
     EVAL_INPUT_PATH_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIR_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +141,7 @@ class EasyRecConfig(_message.Message):
     DATA_CONFIG_FIELD_NUMBER: _ClassVar[int]
     FEATURE_CONFIGS_FIELD_NUMBER: _ClassVar[int]
     MODEL_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    EXPORT_CONFIG_FIELD_NUMBER: _ClassVar[int]
     train_input_path: str
     eval_input_path: str
     model_dir: str
@@ -77,10 +150,11 @@ class EasyRecConfig(_message.Message):
     data_config: DataConfig
     feature_configs: _containers.RepeatedCompositeFieldContainer[FeatureConfig]
     model_config: ModelConfig
-    def __init__(self, train_input_path: _Optional[str] = ..., eval_input_path: _Optional[str] = ..., model_dir: _Optional[str] = ..., train_config: _Optional[_Union[TrainConfig, _Mapping]] = ..., eval_config: _Optional[_Union[EvalConfig, _Mapping]] = ..., data_config: _Optional[_Union[DataConfig, _Mapping]] = ..., feature_configs: _Optional[_Iterable[_Union[FeatureConfig, _Mapping]]] = ..., model_config: _Optional[_Union[ModelConfig, _Mapping]] = ...) -> None: ...
+    export_config: ExportConfig
+    def __init__(self, train_input_path: _Optional[str] = ..., eval_input_path: _Optional[str] = ..., model_dir: _Optional[str] = ..., train_config: _Optional[_Union[TrainConfig, _Mapping]] = ..., eval_config: _Optional[_Union[EvalConfig, _Mapping]] = ..., data_config: _Optional[_Union[DataConfig, _Mapping]] = ..., feature_configs: _Optional[_Iterable[_Union[FeatureConfig, _Mapping]]] = ..., model_config: _Optional[_Union[ModelConfig, _Mapping]] = ..., export_config: _Optional[_Union[ExportConfig, _Mapping]] = ...) -> None: ...
 
 class TrainConfig(_message.Message):
-    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed", "gradient_accumulation_steps", "cudnn_allow_tf32", "cuda_matmul_allow_tf32", "mixed_precision", "grad_scaler", "grad_clipping", "compile_dense", "pipeline_sparse_dist", "save_checkpoints_epochs", "save_checkpoints_minutes", "evaluate_checkpoints", "best_checkpoint_metric", "best_checkpoint_larger_is_better", "fine_tune_checkpoint", "fine_tune_ckpt_param_map", "tensorboard_summaries", "is_profiling", "skip_nonfinite_batches")
+    __slots__ = ("sparse_optimizer", "dense_optimizer", "num_steps", "num_epochs", "save_checkpoints_steps", "log_step_count_steps", "use_tensorboard", "keep_checkpoint_max", "global_embedding_constraints", "seed", "gradient_accumulation_steps", "cudnn_allow_tf32", "cuda_matmul_allow_tf32", "mixed_precision", "grad_scaler", "grad_clipping", "compile_dense", "pipeline_sparse_dist", "save_checkpoints_epochs", "save_checkpoints_minutes", "evaluate_checkpoints", "best_checkpoint_metric", "best_checkpoint_larger_is_better", "fine_tune_checkpoint", "fine_tune_ckpt_param_map", "tensorboard_summaries", "is_profiling", "skip_nonfinite_batches", "save_checkpoints_timestamp_interval", "save_checkpoints_timestamps", "save_checkpoints_timestamp_quorum")
     SPARSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     DENSE_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +183,9 @@ class TrainConfig(_message.Message):
     TENSORBOARD_SUMMARIES_FIELD_NUMBER: _ClassVar[int]
     IS_PROFILING_FIELD_NUMBER: _ClassVar[int]
     SKIP_NONFINITE_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    SAVE_CHECKPOINTS_TIMESTAMP_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    SAVE_CHECKPOINTS_TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    SAVE_CHECKPOINTS_TIMESTAMP_QUORUM_FIELD_NUMBER: _ClassVar[int]
     sparse_optimizer: SparseOptimizer
     dense_optimizer: DenseOptimizer
     num_steps: int
@@ -137,7 +214,10 @@ class TrainConfig(_message.Message):
     tensorboard_summaries: _containers.RepeatedScalarFieldContainer[str]
     is_profiling: bool
     skip_nonfinite_batches: bool
-    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ..., cudnn_allow_tf32: bool = ..., cuda_matmul_allow_tf32: bool = ..., mixed_precision: _Optional[str] = ..., grad_scaler: _Optional[_Union[GradScaler, _Mapping]] = ..., grad_clipping: _Optional[_Union[GradClipping, _Mapping]] = ..., compile_dense: bool = ..., pipeline_sparse_dist: bool = ..., save_checkpoints_epochs: _Optional[int] = ..., save_checkpoints_minutes: _Optional[float] = ..., evaluate_checkpoints: bool = ..., best_checkpoint_metric: _Optional[str] = ..., best_checkpoint_larger_is_better: bool = ..., fine_tune_checkpoint: _Optional[str] = ..., fine_tune_ckpt_param_map: _Optional[str] = ..., tensorboard_summaries: _Optional[_Iterable[str]] = ..., is_profiling: bool = ..., skip_nonfinite_batches: bool = ...) -> None: ...
+    save_checkpoints_timestamp_interval: int
+    save_checkpoints_timestamps: _containers.RepeatedScalarFieldContainer[int]
+    save_checkpoints_timestamp_quorum: float
+    def __init__(self, sparse_optimizer: _Optional[_Union[SparseOptimizer, _Mapping]] = ..., dense_optimizer: _Optional[_Union[DenseOptimizer, _Mapping]] = ..., num_steps: _Optional[int] = ..., num_epochs: _Optional[int] = ..., save_checkpoints_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_tensorboard: bool = ..., keep_checkpoint_max: _Optional[int] = ..., global_embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., seed: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ..., cudnn_allow_tf32: bool = ..., cuda_matmul_allow_tf32: bool = ..., mixed_precision: _Optional[str] = ..., grad_scaler: _Optional[_Union[GradScaler, _Mapping]] = ..., grad_clipping: _Optional[_Union[GradClipping, _Mapping]] = ..., compile_dense: bool = ..., pipeline_sparse_dist: bool = ..., save_checkpoints_epochs: _Optional[int] = ..., save_checkpoints_minutes: _Optional[float] = ..., evaluate_checkpoints: bool = ..., best_checkpoint_metric: _Optional[str] = ..., best_checkpoint_larger_is_better: bool = ..., fine_tune_checkpoint: _Optional[str] = ..., fine_tune_ckpt_param_map: _Optional[str] = ..., tensorboard_summaries: _Optional[_Iterable[str]] = ..., is_profiling: bool = ..., skip_nonfinite_batches: bool = ..., save_checkpoints_timestamp_interval: _Optional[int] = ..., save_checkpoints_timestamps: _Optional[_Iterable[int]] = ..., save_checkpoints_timestamp_quorum: _Optional[float] = ...) -> None: ...
 
 class GradScaler(_message.Message):
     __slots__ = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
@@ -164,12 +244,32 @@ class GradClipping(_message.Message):
     def __init__(self, clipping_type: _Optional[str] = ..., max_gradient: _Optional[float] = ..., norm_type: _Optional[float] = ..., enable_global_grad_clip: bool = ...) -> None: ...
 
 class EvalConfig(_message.Message):
-    __slots__ = ("num_steps", "use_dense_ema")
+    __slots__ = ("num_steps", "log_step_count_steps", "use_dense_ema")
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LOG_STEP_COUNT_STEPS_FIELD_NUMBER: _ClassVar[int]
     USE_DENSE_EMA_FIELD_NUMBER: _ClassVar[int]
     num_steps: int
+    log_step_count_steps: int
     use_dense_ema: bool
-    def __init__(self, num_steps: _Optional[int] = ..., use_dense_ema: bool = ...) -> None: ...
+    def __init__(self, num_steps: _Optional[int] = ..., log_step_count_steps: _Optional[int] = ..., use_dense_ema: bool = ...) -> None: ...
+
+class ExportConfig(_message.Message):
+    __slots__ = ("exporter_type", "best_exporter_metric", "metric_larger_is_better", "mixed_precision", "cudnn_allow_tf32", "cuda_matmul_allow_tf32", "use_dense_ema")
+    EXPORTER_TYPE_FIELD_NUMBER: _ClassVar[int]
+    BEST_EXPORTER_METRIC_FIELD_NUMBER: _ClassVar[int]
+    METRIC_LARGER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
+    MIXED_PRECISION_FIELD_NUMBER: _ClassVar[int]
+    CUDNN_ALLOW_TF32_FIELD_NUMBER: _ClassVar[int]
+    CUDA_MATMUL_ALLOW_TF32_FIELD_NUMBER: _ClassVar[int]
+    USE_DENSE_EMA_FIELD_NUMBER: _ClassVar[int]
+    exporter_type: str
+    best_exporter_metric: str
+    metric_larger_is_better: bool
+    mixed_precision: str
+    cudnn_allow_tf32: bool
+    cuda_matmul_allow_tf32: bool
+    use_dense_ema: bool
+    def __init__(self, exporter_type: _Optional[str] = ..., best_exporter_metric: _Optional[str] = ..., metric_larger_is_better: bool = ..., mixed_precision: _Optional[str] = ..., cudnn_allow_tf32: bool = ..., cuda_matmul_allow_tf32: bool = ..., use_dense_ema: bool = ...) -> None: ...
 
 class ParameterConstraints(_message.Message):
     __slots__ = ("sharding_types", "compute_kernels")
@@ -545,8 +645,16 @@ class CosineAnnealingWarmRestartsLR(_message.Message):
     by_epoch: bool
     def __init__(self, T_0: _Optional[int] = ..., T_mult: _Optional[int] = ..., min_learning_rate: _Optional[float] = ..., warmup_learning_rate: _Optional[float] = ..., warmup_size: _Optional[int] = ..., by_epoch: bool = ...) -> None: ...
 
+class Field(_message.Message):
+    __slots__ = ("input_name", "input_type")
+    INPUT_NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    input_name: str
+    input_type: FieldType
+    def __init__(self, input_name: _Optional[str] = ..., input_type: _Optional[_Union[FieldType, str]] = ...) -> None: ...
+
 class DataConfig(_message.Message):
-    __slots__ = ("batch_size", "dataset_type", "fg_mode", "label_fields", "sample_weight_fields", "num_workers", "pin_memory", "eval_batch_size", "drop_remainder", "shuffle", "fg_encoded_multival_sep", "fg_threads", "shuffle_buffer_size", "is_orderby_partition", "odps_data_quota_name", "odps_data_compression")
+    __slots__ = ("batch_size", "dataset_type", "fg_mode", "label_fields", "sample_weight_fields", "num_workers", "pin_memory", "eval_batch_size", "drop_remainder", "shuffle", "fg_encoded_multival_sep", "fg_threads", "shuffle_buffer_size", "is_orderby_partition", "odps_data_quota_name", "odps_data_compression", "fg_encoded", "input_fields", "input_fields_str", "delimiter", "with_header", "in_order", "sample_mask_prob", "negative_sample_mask_prob", "force_base_data_group", "sample_cost_field", "batch_cost_size")
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     DATASET_TYPE_FIELD_NUMBER: _ClassVar[int]
     FG_MODE_FIELD_NUMBER: _ClassVar[int]
@@ -563,6 +671,17 @@ class DataConfig(_message.Message):
     IS_ORDERBY_PARTITION_FIELD_NUMBER: _ClassVar[int]
     ODPS_DATA_QUOTA_NAME_FIELD_NUMBER: _ClassVar[int]
     ODPS_DATA_COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELDS_STR_FIELD_NUMBER: _ClassVar[int]
+    DELIMITER_FIELD_NUMBER: _ClassVar[int]
+    WITH_HEADER_FIELD_NUMBER: _ClassVar[int]
+    IN_ORDER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_MASK_PROB_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_SAMPLE_MASK_PROB_FIELD_NUMBER: _ClassVar[int]
+    FORCE_BASE_DATA_GROUP_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COST_FIELD_FIELD_NUMBER: _ClassVar[int]
+    BATCH_COST_SIZE_FIELD_NUMBER: _ClassVar[int]
     batch_size: int
     dataset_type: DatasetType
     fg_mode: FgMode
@@ -579,7 +698,18 @@ class DataConfig(_message.Message):
     is_orderby_partition: bool
     odps_data_quota_name: str
     odps_data_compression: str
-    def __init__(self, batch_size: _Optional[int] = ..., dataset_type: _Optional[_Union[DatasetType, str]] = ..., fg_mode: _Optional[_Union[FgMode, str]] = ..., label_fields: _Optional[_Iterable[str]] = ..., sample_weight_fields: _Optional[_Iterable[str]] = ..., num_workers: _Optional[int] = ..., pin_memory: bool = ..., eval_batch_size: _Optional[int] = ..., drop_remainder: bool = ..., shuffle: bool = ..., fg_encoded_multival_sep: _Optional[str] = ..., fg_threads: _Optional[int] = ..., shuffle_buffer_size: _Optional[int] = ..., is_orderby_partition: bool = ..., odps_data_quota_name: _Optional[str] = ..., odps_data_compression: _Optional[str] = ...) -> None: ...
+    fg_encoded: bool
+    input_fields: _containers.RepeatedCompositeFieldContainer[Field]
+    input_fields_str: str
+    delimiter: str
+    with_header: bool
+    in_order: bool
+    sample_mask_prob: float
+    negative_sample_mask_prob: float
+    force_base_data_group: bool
+    sample_cost_field: str
+    batch_cost_size: int
+    def __init__(self, batch_size: _Optional[int] = ..., dataset_type: _Optional[_Union[DatasetType, str]] = ..., fg_mode: _Optional[_Union[FgMode, str]] = ..., label_fields: _Optional[_Iterable[str]] = ..., sample_weight_fields: _Optional[_Iterable[str]] = ..., num_workers: _Optional[int] = ..., pin_memory: bool = ..., eval_batch_size: _Optional[int] = ..., drop_remainder: bool = ..., shuffle: bool = ..., fg_encoded_multival_sep: _Optional[str] = ..., fg_threads: _Optional[int] = ..., shuffle_buffer_size: _Optional[int] = ..., is_orderby_partition: bool = ..., odps_data_quota_name: _Optional[str] = ..., odps_data_compression: _Optional[str] = ..., fg_encoded: bool = ..., input_fields: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., input_fields_str: _Optional[str] = ..., delimiter: _Optional[str] = ..., with_header: bool = ..., in_order: bool = ..., sample_mask_prob: _Optional[float] = ..., negative_sample_mask_prob: _Optional[float] = ..., force_base_data_group: bool = ..., sample_cost_field: _Optional[str] = ..., batch_cost_size: _Optional[int] = ...) -> None: ...
 
 class FeatureConfig(_message.Message):
     __slots__ = ("id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature")
@@ -648,7 +778,7 @@ class DistanceLFU_EvictionPolicy(_message.Message):
     def __init__(self, decay_exponent: _Optional[float] = ...) -> None: ...
 
 class IdFeature(_message.Message):
-    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets", "hash_bucket_size", "pooling", "embedding_constraints", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "default_value", "fg_encoded_default_value", "separator", "weighted", "value_dim", "init_fn", "fg_value_type", "trainable", "zch", "sequence_length", "sequence_delim")
+    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "num_buckets", "hash_bucket_size", "pooling", "embedding_constraints", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "default_value", "fg_encoded_default_value", "separator", "weighted", "value_dim", "init_fn", "fg_value_type", "trainable", "zch", "use_mask", "stub_type", "data_type", "sequence_length", "sequence_delim")
     class VocabDictEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -678,6 +808,9 @@ class IdFeature(_message.Message):
     FG_VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_FIELD_NUMBER: _ClassVar[int]
     ZCH_FIELD_NUMBER: _ClassVar[int]
+    USE_MASK_FIELD_NUMBER: _ClassVar[int]
+    STUB_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
     feature_name: str
@@ -702,12 +835,15 @@ class IdFeature(_message.Message):
     fg_value_type: str
     trainable: bool
     zch: ZeroCollisionHash
+    use_mask: bool
+    stub_type: bool
+    data_type: str
     sequence_length: int
     sequence_delim: str
-    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., weighted: bool = ..., value_dim: _Optional[int] = ..., init_fn: _Optional[str] = ..., fg_value_type: _Optional[str] = ..., trainable: bool = ..., zch: _Optional[_Union[ZeroCollisionHash, _Mapping]] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., weighted: bool = ..., value_dim: _Optional[int] = ..., init_fn: _Optional[str] = ..., fg_value_type: _Optional[str] = ..., trainable: bool = ..., zch: _Optional[_Union[ZeroCollisionHash, _Mapping]] = ..., use_mask: bool = ..., stub_type: bool = ..., data_type: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class RawFeature(_message.Message):
-    __slots__ = ("feature_name", "expression", "value_dim", "default_value", "fg_encoded_default_value", "boundaries", "embedding_dim", "embedding_name", "pooling", "embedding_constraints", "init_fn", "trainable", "normalizer", "separator", "sequence_length", "sequence_delim")
+    __slots__ = ("feature_name", "expression", "value_dim", "default_value", "fg_encoded_default_value", "boundaries", "embedding_dim", "embedding_name", "pooling", "embedding_constraints", "init_fn", "trainable", "normalizer", "separator", "use_mask", "stub_type", "data_type", "sequence_length", "sequence_delim")
     FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
     EXPRESSION_FIELD_NUMBER: _ClassVar[int]
     VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -722,6 +858,9 @@ class RawFeature(_message.Message):
     TRAINABLE_FIELD_NUMBER: _ClassVar[int]
     NORMALIZER_FIELD_NUMBER: _ClassVar[int]
     SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    USE_MASK_FIELD_NUMBER: _ClassVar[int]
+    STUB_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
     feature_name: str
@@ -738,31 +877,38 @@ class RawFeature(_message.Message):
     trainable: bool
     normalizer: str
     separator: str
+    use_mask: bool
+    stub_type: bool
+    data_type: str
     sequence_length: int
     sequence_delim: str
-    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., use_mask: bool = ..., stub_type: bool = ..., data_type: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class FeatureGroupConfig(_message.Message):
-    __slots__ = ("group_name", "feature_names", "group_type", "sequence_groups", "sequence_encoders")
+    __slots__ = ("group_name", "feature_names", "group_type", "sequence_groups", "sequence_encoders", "embedding_name_suffix")
     GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     GROUP_TYPE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_ENCODERS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_SUFFIX_FIELD_NUMBER: _ClassVar[int]
     group_name: str
     feature_names: _containers.RepeatedScalarFieldContainer[str]
     group_type: FeatureGroupType
     sequence_groups: _containers.RepeatedCompositeFieldContainer[SeqGroupConfig]
     sequence_encoders: _containers.RepeatedCompositeFieldContainer[SeqEncoderConfig]
-    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ..., sequence_groups: _Optional[_Iterable[_Union[SeqGroupConfig, _Mapping]]] = ..., sequence_encoders: _Optional[_Iterable[_Union[SeqEncoderConfig, _Mapping]]] = ...) -> None: ...
+    embedding_name_suffix: str
+    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ..., sequence_groups: _Optional[_Iterable[_Union[SeqGroupConfig, _Mapping]]] = ..., sequence_encoders: _Optional[_Iterable[_Union[SeqEncoderConfig, _Mapping]]] = ..., embedding_name_suffix: _Optional[str] = ...) -> None: ...
 
 class SeqGroupConfig(_message.Message):
-    __slots__ = ("group_name", "feature_names")
+    __slots__ = ("group_name", "feature_names", "embedding_name_suffix")
     GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_SUFFIX_FIELD_NUMBER: _ClassVar[int]
     group_name: str
     feature_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    embedding_name_suffix: str
+    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., embedding_name_suffix: _Optional[str] = ...) -> None: ...
 
 class SeqEncoderConfig(_message.Message):
     __slots__ = ("din_encoder", "simple_attention", "pooling_encoder")
@@ -809,13 +955,14 @@ class PoolingEncoder(_message.Message):
     def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., pooling_type: _Optional[str] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
-    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "pareto_gradient", "dlrm", "deepfm", "multi_tower", "multi_tower_din", "mask_net", "wide_and_deep", "dcn_v1", "dcn_v2", "wukong", "simple_multi_task", "mmoe", "dbmtl", "ple", "pepnet", "custom")
+    __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "kernel", "pareto_gradient", "dlrm", "deepfm", "multi_tower", "multi_tower_din", "mask_net", "wide_and_deep", "dcn_v1", "dcn_v2", "wukong", "simple_multi_task", "mmoe", "dbmtl", "ple", "pepnet", "custom")
     FEATURE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     NUM_CLASS_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     TRAIN_METRICS_FIELD_NUMBER: _ClassVar[int]
     USE_PARETO_LOSS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
     PARETO_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     DLRM_FIELD_NUMBER: _ClassVar[int]
     DEEPFM_FIELD_NUMBER: _ClassVar[int]
@@ -838,6 +985,7 @@ class ModelConfig(_message.Message):
     metrics: _containers.RepeatedCompositeFieldContainer[MetricConfig]
     train_metrics: _containers.RepeatedCompositeFieldContainer[TrainMetricConfig]
     use_pareto_loss_weight: bool
+    kernel: Kernel
     pareto_gradient: ParetoGradient
     dlrm: DLRM
     deepfm: DeepFM
@@ -854,7 +1002,7 @@ class ModelConfig(_message.Message):
     ple: PLE
     pepnet: PEPNet
     custom: CustomModel
-    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., dlrm: _Optional[_Union[DLRM, _Mapping]] = ..., deepfm: _Optional[_Union[DeepFM, _Mapping]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., multi_tower_din: _Optional[_Union[MultiTowerDIN, _Mapping]] = ..., mask_net: _Optional[_Union[MaskNet, _Mapping]] = ..., wide_and_deep: _Optional[_Union[WideAndDeep, _Mapping]] = ..., dcn_v1: _Optional[_Union[DCNV1, _Mapping]] = ..., dcn_v2: _Optional[_Union[DCNV2, _Mapping]] = ..., wukong: _Optional[_Union[WuKong, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., mmoe: _Optional[_Union[MMoE, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ..., ple: _Optional[_Union[PLE, _Mapping]] = ..., pepnet: _Optional[_Union[PEPNet, _Mapping]] = ..., custom: _Optional[_Union[CustomModel, _Mapping]] = ...) -> None: ...
+    def __init__(self, feature_groups: _Optional[_Iterable[_Union[FeatureGroupConfig, _Mapping]]] = ..., num_class: _Optional[int] = ..., losses: _Optional[_Iterable[_Union[LossConfig, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[MetricConfig, _Mapping]]] = ..., train_metrics: _Optional[_Iterable[_Union[TrainMetricConfig, _Mapping]]] = ..., use_pareto_loss_weight: bool = ..., kernel: _Optional[_Union[Kernel, str]] = ..., pareto_gradient: _Optional[_Union[ParetoGradient, str]] = ..., dlrm: _Optional[_Union[DLRM, _Mapping]] = ..., deepfm: _Optional[_Union[DeepFM, _Mapping]] = ..., multi_tower: _Optional[_Union[MultiTower, _Mapping]] = ..., multi_tower_din: _Optional[_Union[MultiTowerDIN, _Mapping]] = ..., mask_net: _Optional[_Union[MaskNet, _Mapping]] = ..., wide_and_deep: _Optional[_Union[WideAndDeep, _Mapping]] = ..., dcn_v1: _Optional[_Union[DCNV1, _Mapping]] = ..., dcn_v2: _Optional[_Union[DCNV2, _Mapping]] = ..., wukong: _Optional[_Union[WuKong, _Mapping]] = ..., simple_multi_task: _Optional[_Union[SimpleMultiTask, _Mapping]] = ..., mmoe: _Optional[_Union[MMoE, _Mapping]] = ..., dbmtl: _Optional[_Union[DBMTL, _Mapping]] = ..., ple: _Optional[_Union[PLE, _Mapping]] = ..., pepnet: _Optional[_Union[PEPNet, _Mapping]] = ..., custom: _Optional[_Union[CustomModel, _Mapping]] = ...) -> None: ...
 
 class MLP(_message.Message):
     __slots__ = ("hidden_units", "dropout_ratio", "activation", "use_bn", "bias", "use_ln")
