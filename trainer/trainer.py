@@ -95,8 +95,8 @@ class Trainer:
         self.tasks: list[Task] = parse_tasks(config)
         self.spec = ColumnSpec(tuple(used_features(config)), tuple(self.tasks))
         train = config.train_config
-        self.max_epochs = train.num_epochs if train.HasField("num_epochs") else math.inf
-        self.max_steps = train.num_steps if train.HasField("num_steps") else math.inf
+        self.max_epochs = train.num_epochs or math.inf
+        self.max_steps = train.num_steps or math.inf
         self.progress = Progress(self.rank == 0, self.max_epochs, self.max_steps)
         self.say = self.progress.say
         checkpoint = checkpoint_to_continue(self.model_dir, continue_train, self.say)
