@@ -285,7 +285,10 @@ RELATED = "model_config__dbmtl__task_towers[1]__relation_tower_names"
         ({"data_config__batch_size": 0}, r"data_config.batch_size must be positive"),
         ({"data_config__eval_batch_size": 0}, r"data_config.eval_batch_size must be positive"),
         ({"eval_config__num_steps": 0}, r"eval_config.num_steps must be positive"),
-        ({"train_config__num_epochs": 0}, r"positive, but num_epochs is 0 and num_steps is missing"),
+        (
+            {"train_config__num_epochs": 0},
+            r"positive, but num_epochs is 0 and num_steps is missing",
+        ),
         (
             {"train_config__num_epochs": 0, "train_config__num_steps": 0},
             r"train_config.num_steps must be .* num_epochs is 0 and num_steps is 0",

@@ -193,6 +193,37 @@ def test_sigterm_saves_and_ends_all_ranks_and_the_job_goes_on_later(folder, whol
     assert_same_end(folder, "stopped", whole)
 
 
+def test_a_kill_while_the_report_is_written_costs_a_restart_and_no_more(folder, whole):
+    faults = [{"attempt": 0, "rank": 0, "at": "SIGKILL", "in": "write_report"}]
+    job = Job(folder, "reported", restarts=1, faults=faults)
+    assert job.end() == 0, job.said
+    steps = report(folder, "whole")["global_step"]
+    assert f"model.ckpt-{steps} (step {steps})" in job.said
+    assert_same_end(folder, "reported", whole)
+    assert not (folder / "reported" / ".may_restart").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("where", ["build_parallel", "evaluate_dataset"])
+def test_sigterm_to_one_rank_outside_of_training_ends_all_in_good_order(folder, where, rank):
+    write_dataset(folder / "eval", click_table(60, seed=1))
+    faults = [{"attempt": 0, "rank": rank, "at": "SIGTERM", "in": where}]
+    model, flags = f"{where}-{rank}", ["--eval_input_path", str(folder / "eval")]
+    job = Job(folder, model, *flags, faults=faults, train_config__num_steps=5)
+    assert job.end() == 0, job.said
+    assert job.said.count("stopped by SIGTERM") == 1
+    assert not (folder / model / "report.json").exists()
+    if where == "build_parallel":
+        assert "before training began; nothing was trained" in job.said
+        assert not (folder / model).exists()
+    else:
+        checkpoint = folder / model / "model.ckpt-5"
+        assert f"after the last step; checkpoint: {checkpoint}; evaluate it" in job.said
+        job = Job(folder, model, "--continue_train", *flags, train_config__num_steps=5)
+        assert job.end() == 0, job.said
+        assert report(folder, model)["metrics"]["ctr"]["rows"] > 0
+
+
 def test_two_then_one_then_four_ranks_follow_the_same_loss_curve(folder, whole):
     for ranks, steps in ((2, 13), (1, 26), (4, 1000)):
         flags = ["--continue_train"] if ranks != 2 else []

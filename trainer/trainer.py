@@ -75,6 +75,7 @@ class Trainer:
         continue_train: go on from the newest checkpoint of model_dir, if there is one.
         on_changed_data: what to do then if the data is not the checkpoint's: "error", or
             "fresh_epoch" to count epochs anew on it, with the checkpoint's model and optimizer.
+        stop: what SIGTERM asks for.
 
     Raises (in the constructor, before any work): ConfigError, DataError, DatasetError.
     """
@@ -85,6 +86,7 @@ class Trainer:
         device: torch.device,
         continue_train: bool = False,
         on_changed_data: str = "error",
+        stop: StopRequest | None = None,
     ) -> None:
         check_config(config)
         check_paths(config)
@@ -140,7 +142,8 @@ class Trainer:
             skip=train.skip_nonfinite_batches,
             looks=device.type == "cpu",
         )
-        self.schedule, self.agreement, self.stop = SaveSchedule(train), Agreement(), StopRequest()
+        self.schedule, self.agreement = SaveSchedule(train), Agreement()
+        self.stop = stop or StopRequest()
         self.is_at_group_end, self.group_has_gradients, self.should_stop = True, False, False
         self.group_left_out: Tensor | int = 0  # batches, as their loss was not finite
         self.retention = Retention(
@@ -237,16 +240,17 @@ class Trainer:
     def train_and_evaluate(self) -> Evaluation | None:
         """Train to the end, save, evaluate on the evaluation data, write the report.
 
-        On SIGTERM: train to the end of the step, save, return None; `should_stop` tells of it.
+        On SIGTERM while it trains: go to the end of the step, save, return None; `should_stop`
+        tells of it. What SIGTERM does before and after that, `stop` knows.
         """
         started = time.monotonic()
         if self.rank == 0:
             self._start_model_dir()
         dist.barrier()
-        with self.stop.listening():
-            was_stopped = self.train()
-            checkpoint = self.save(evaluated=not was_stopped)
-            self.checkpoints.close()
+        self.stop.hold()
+        was_stopped = self.train()
+        checkpoint = self.save(evaluated=not was_stopped)
+        self.checkpoints.close()
         evaluation = None
         if was_stopped:
             self.say(
@@ -254,13 +258,19 @@ class Trainer:
                 f"{checkpoint}; go on with --continue_train"
             )
         else:
+            self.stop.release(
+                f"stopped by SIGTERM after the last step; checkpoint: {checkpoint}; evaluate it "
+                f"and write the report with --continue_train"
+            )
             evaluation = self.evaluate()
             if self.rank == 0:
-                allow_restart(self.model_dir, False)
                 report = write_report(self, evaluation, time.monotonic() - started)
                 self.say(f"checkpoint: {checkpoint}\nreport:     {report}")
         self.recorder.close()
         dist.barrier()  # a rank that ends early must not take rank 0's report with it
+        self.stop.hold()
+        if self.rank == 0 and not was_stopped:
+            allow_restart(self.model_dir, False)  # last: until here a restart ends what is left
         return evaluation
 
     def _start_model_dir(self) -> None:
