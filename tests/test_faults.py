@@ -30,6 +30,7 @@ EPOCHS, SAVE_STEPS = 3, 4
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("faults")
     write_dataset(path / "train", click_table(150, seed=1))
+    write_dataset(path / "eval", click_table(60, seed=1))
     (path / "pipeline.config").write_text(TWO_TASKS)
     return path
 
@@ -206,7 +207,6 @@ def test_a_kill_while_the_report_is_written_costs_a_restart_and_no_more(folder, 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("where", ["build_parallel", "evaluate_dataset"])
 def test_sigterm_to_one_rank_outside_of_training_ends_all_in_good_order(folder, where, rank):
-    write_dataset(folder / "eval", click_table(60, seed=1))
     faults = [{"attempt": 0, "rank": rank, "at": "SIGTERM", "in": where}]
     model, flags = f"{where}-{rank}", ["--eval_input_path", str(folder / "eval")]
     job = Job(folder, model, *flags, faults=faults, train_config__num_steps=5)
