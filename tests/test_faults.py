@@ -41,6 +41,7 @@ class Job:
     Args:
         faults: as tests/faulty_train.py reads them.
         step_seconds: that each step takes at least.
+        launcher: what starts the ranks, and takes their number from RANKS; torchrun without it.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Job:
         faults: list[dict[str, Any]] | None = None,
         step_seconds: float = 0.0,
         data: str = "train",
+        launcher: str = "",
         **edits: object,
     ) -> None:
         edits = {
@@ -61,9 +63,10 @@ class Job:
             "train_config__log_step_count_steps": 1,
         } | edits
         edit_json = json.dumps({name.replace("__", "."): value for name, value in edits.items()})
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        torchrun += [f"--nproc_per_node={ranks}", f"--max-restarts={restarts}"]
         command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc_per_node={ranks}", f"--max-restarts={restarts}"),
+            *(["bash", launcher] if launcher else torchrun),
             "tests/faulty_train.py",
             *("--pipeline_config_path", str(folder / "pipeline.config")),
             *("--train_input_path", str(folder / data)),
@@ -75,6 +78,7 @@ class Job:
             **os.environ,
             **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
             **{"FAULTS": json.dumps(faults or []), "STEP_SECONDS": str(step_seconds)},
+            **{"RANKS": str(ranks), "MAX_RESTARTS": str(restarts)},
         }
         self.said = ""
         self.process = subprocess.Popen(
@@ -192,6 +196,16 @@ def test_sigterm_saves_and_ends_all_ranks_and_the_job_goes_on_later(folder, whol
     job = Job(folder, "stopped", "--continue_train")
     assert job.end() == 0, job.said
     assert_same_end(folder, "stopped", whole)
+
+
+def test_the_launcher_of_one_machine_ends_with_0_when_its_ranks_have_saved(folder):
+    job = Job(folder, "launched", launcher="launch/one_node.sh", restarts=3, step_seconds=0.05)
+    job.follow("step +6")
+    job.process.send_signal(signal.SIGTERM)
+    assert job.end() == 0, job.said
+    assert "stopped by SIGTERM after step" in job.said
+    assert "Traceback" not in job.said
+    assert [path.name for path in list_checkpoints(folder / "launched")][-1] in job.said
 
 
 def test_a_kill_while_the_report_is_written_costs_a_restart_and_no_more(folder, whole):
