@@ -12,6 +12,7 @@ import os
 import torch
 
 from launch.process import exit_now, run_on_ranks
+from trainer.checkpoints.lock import ModelDirLock
 from trainer.config import edit_config, load_config
 from trainer.faults.preemption import StopRequest
 from trainer.protos.pipeline_pb2 import EasyRecConfig
@@ -81,7 +82,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def train(device: torch.device) -> int:
         config = read_config(args)
+        lock = ModelDirLock(config.model_dir)
+        lock.take()  # before anything in it is looked at
         trainer = Trainer(config, device, args.continue_train, args.on_changed_data, stop)
+        lock.take(make_folder=True)
         trainer.train_and_evaluate()
         return stopped_status() if trainer.should_stop else 0
 
