@@ -124,6 +124,22 @@ def test_sigterm_to_one_node_before_there_is_a_rank_ends_torchrun(programs):
     assert done.wait(timeout=30) == 128 + 15
 
 
+@pytest.mark.parametrize(
+    ("has_torchrec", "knobs", "status"),
+    [(True, {}, 0), (False, {}, 1), (False, {"WITHOUT_TORCHREC": "1"}, 0)],
+    ids=["all", "nothing said", "allowed"],
+)
+def test_the_gpu_check_fails_where_it_cannot_train(programs, has_torchrec, knobs, status):
+    python = f'case "$*" in *"import torchrec") exit {int(not has_torchrec)};; esac; echo "$@"'
+    for name, text in (("nvidia-smi", "echo GPU"), ("python3", python), ("timeout", 'shift; "$@"')):
+        add_program(programs, name, f"#!/bin/sh\n{text}\n")
+    done = bash("scripts/gpu_check.sh", **knobs)
+    assert done.returncode == status
+    assert ("tests/test_gpu_training.py" in done.stdout) == has_torchrec
+    assert "benchmarks/bench_losses.py" in done.stdout
+    assert ("error: torchrec cannot be imported" in done.stderr) == (status == 1)
+
+
 def test_several_nodes_hand_over_the_knobs(programs):
     knobs = {
         "MASTER_ADDR": "node-a",
