@@ -26,7 +26,7 @@ python3 -c "import torch, triton; print('torch', torch.__version__, 'triton', tr
 status=0
 tests=(tests/kernels tests/losses)
 if python3 -c "import torchrec"; then
-	tests+=(tests/test_gpu_training.py)
+	tests+=(tests/test_gpu_training.py tests/test_devices.py)
 elif [[ ${WITHOUT_TORCHREC:-} == 1 ]]; then
 	echo "training on the GPU is left out, as WITHOUT_TORCHREC=1 says"
 else
