@@ -12,14 +12,21 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from trainer.faults.failure import FailureWatch
+from trainer.faults.preemption import StopRequest
 
 USER_ERRORS = (ValueError, FloatingPointError, OSError)  # whose message says it all
 
 
-def run_on_ranks(work: Callable[[torch.device], int | None]) -> int:
+def run_on_ranks(
+    work: Callable[[torch.device], int | None], stop: StopRequest | None = None, stopped: int = 0
+) -> int:
     """Do the work as one of torchrun's ranks, or alone; returns the exit status, work's own or 0.
 
     A failure ends the process, and all other ranks.
+
+    Args:
+        stop: how SIGTERM, whenever it comes, ends all ranks with status `stopped`; without it, it
+            ends the process at once, as always.
     """
     # TorchRec and the torch underneath it warn of each other at every start.
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
@@ -27,7 +34,7 @@ def run_on_ranks(work: Callable[[torch.device], int | None]) -> int:
     warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
     # FBGEMM's kernel of tables that each rank has whole brings its gradient along.
     warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function")
-    device, watch = start_process_group()
+    device, watch = start_process_group(stop, stopped)
     try:
         status = work(device)
         dist.barrier()  # a rank that ends early must not take rank 0's result with it
@@ -40,11 +47,16 @@ def run_on_ranks(work: Callable[[torch.device], int | None]) -> int:
     return status or 0
 
 
-def start_process_group() -> tuple[torch.device, FailureWatch]:
-    """Join the ranks that torchrun started, or be the only one.
+def start_process_group(
+    stop: StopRequest | None = None, stopped: int = 0
+) -> tuple[torch.device, FailureWatch]:
+    """Join the ranks that torchrun started, or be the only one; `stop` as in `run_on_ranks`.
 
     Returns this rank's device and the watch over the others.
     """
+    if stop is not None:
+        stop.end = lambda message: _say_and_exit(message, stopped)
+        stop.listen()
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -57,8 +69,16 @@ def start_process_group() -> tuple[torch.device, FailureWatch]:
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
             attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
             store = dist.PrefixStore(f"attempt-{attempt}", store)
+    watch = FailureWatch(store, rank)  # also while ranks wait for each other
+    if stop is not None:
+        stop.end = lambda message: watch.end_all(message, stopped)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    return device, FailureWatch(store, rank)
+    return device, watch
+
+
+def _say_and_exit(message: str, status: int) -> None:
+    print(message, flush=True)
+    os._exit(status)
 
 
 def exit_now(status: int) -> None:

@@ -12,7 +12,9 @@ import os
 import torch
 
 from launch.process import exit_now, run_on_ranks
+from trainer.checkpoints.lock import ModelDirLock
 from trainer.config import edit_config, load_config
+from trainer.faults.preemption import StopRequest
 from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.trainer import Trainer
 
@@ -76,13 +78,18 @@ def stopped_status() -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status. A failure ends the process, and all other ranks."""
     args = parse_args(argv)
+    stop = StopRequest("stopped by SIGTERM before training began; nothing was trained")
 
     def train(device: torch.device) -> int:
-        trainer = Trainer(read_config(args), device, args.continue_train, args.on_changed_data)
+        config = read_config(args)
+        lock = ModelDirLock(config.model_dir)
+        lock.take()  # before anything in it is looked at
+        trainer = Trainer(config, device, args.continue_train, args.on_changed_data, stop)
+        lock.take(make_folder=True)
         trainer.train_and_evaluate()
         return stopped_status() if trainer.should_stop else 0
 
-    return run_on_ranks(train)
+    return run_on_ranks(train, stop, stopped_status())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 The environment variable FAULTS holds a JSON list, each of an attempt (TORCHELASTIC_RESTART_COUNT):
 {"attempt": 0, "rank": 1, "at": "write" | "rename", "step": 8} of the checkpoint of a step, or
 {"attempt": 0, "rank": 0, "at": "disk_full" | "nan", "step": 6, "until": 9} while these steps run:
-no room for files, or a loss that is NaN.
+no room for files (from step 0: from the start), or a loss that is NaN; or
+{"attempt": 0, "rank": 0, "at": "SIGKILL" | "SIGTERM", "in": "build_parallel"}: the signal, in a
+function of trainer/trainer.py, which takes 5 seconds more then.
 """
 
 import json
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import trainer.trainer as trainer_module
 from launch.train import main
 from trainer.checkpoints import writer as checkpoint_writer
 from trainer.faults.nonfinite import NonFiniteGuard
@@ -23,7 +26,7 @@ from trainer.trainer import Trainer
 STEP_SECONDS = float(os.environ.get("STEP_SECONDS", "0"))
 RANK = int(os.environ.get("RANK", "0"))
 ATTEMPT = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-FULL_DISK_BYTES = 4096
+FULL_DISK_BYTES = 512
 LASTING = ("disk_full", "nan")
 
 
@@ -69,12 +72,17 @@ def slow_step(self, batch):
     """Steps that take a while, with the faults that they have."""
     time.sleep(STEP_SECONDS)
     step = self.state.global_step + 1
+    begin(step)
+    return train_step(self, batch)
+
+
+def begin(step: int) -> None:
+    """Make the faults of a step."""
     now.clear()
     now.update(at for at in LASTING for f in faults(at) if f["step"] <= step < f["until"])
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = FULL_DISK_BYTES if "disk_full" in now else most
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
-    return train_step(self, batch)
 
 
 def admit_nan(self, loss, outputs, batch):
@@ -82,11 +90,28 @@ def admit_nan(self, loss, outputs, batch):
     return admit(self, loss * float("nan") if "nan" in now else loss, outputs, batch)
 
 
+def with_signals(name: str) -> Any:
+    """A function of trainer/trainer.py, in which signals come."""
+    function = getattr(trainer_module, name)
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            if any(f["in"] == name for f in faults(number.name)):
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+        return function(*args, **kwargs)
+
+    return signalled
+
+
 if __name__ == "__main__":
     checkpoint_writer._FileWriter = DyingWriter
     Path.rename = dying_rename
     Trainer.train_step = slow_step
     NonFiniteGuard.admit = admit_nan
+    for name in ("build_parallel", "evaluate_dataset", "write_report"):
+        setattr(trainer_module, name, with_signals(name))
+    begin(0)
     status = main()
     os.write(1, f"rank {RANK} ends with status {status}\n".encode())
     sys.stdout.flush()

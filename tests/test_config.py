@@ -322,6 +322,14 @@ RELATED = "model_config__dbmtl__task_towers[1]__relation_tower_names"
         ({"data_config__batch_size": 0}, r"data_config.batch_size must be positive"),
         ({"data_config__eval_batch_size": 0}, r"data_config.eval_batch_size must be positive"),
         ({"eval_config__num_steps": 0}, r"eval_config.num_steps must be positive"),
+        (
+            {"train_config__num_epochs": 0},
+            r"positive, but num_epochs is 0 and num_steps is missing",
+        ),
+        (
+            {"train_config__num_epochs": 0, "train_config__num_steps": 0},
+            r"train_config.num_steps must be .* num_epochs is 0 and num_steps is 0",
+        ),
         ({"model_config__num_class": 2}, r"model_config.num_class: a multi-task model takes it"),
         ({"model_config__dbmtl__num_expert": 2}, r"dbmtl.num_expert: without expert_mlp"),
         ({"model_config__dbmtl__gate_mlp__hidden_units": [2]}, r"dbmtl.gate_mlp: without expert"),

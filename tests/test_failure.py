@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -61,6 +62,22 @@ def start(folder: Path, data_of_rank: list[Path], model: str) -> list[subprocess
             )
         )
     return ranks
+
+
+def test_sigterm_ends_a_rank_that_waits_for_others(folder):
+    """In C++, where Python's own signal handlers do not run."""
+    first, other = start(folder, [folder / "good"] * 2, "waiting")
+    other.kill()
+    other.communicate()
+    status = Path(f"/proc/{first.pid}/status")
+    while not int(re.findall(r"SigCgt:\s+(\w+)", status.read_text())[0], 16) >> 14 & 1:
+        assert first.poll() is None
+        time.sleep(0.1)
+    time.sleep(1)  # now it is in the rendezvous
+    first.terminate()
+    said, _ = first.communicate(timeout=MOST_SECONDS)
+    assert first.returncode == 0
+    assert "stopped by SIGTERM before training began; nothing was trained" in said
 
 
 def ends(ranks: list[subprocess.Popen[str]]) -> tuple[list[str], float]:

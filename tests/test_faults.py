@@ -30,6 +30,7 @@ EPOCHS, SAVE_STEPS = 3, 4
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("faults")
     write_dataset(path / "train", click_table(150, seed=1))
+    write_dataset(path / "eval", click_table(60, seed=1))
     (path / "pipeline.config").write_text(TWO_TASKS)
     return path
 
@@ -40,6 +41,7 @@ class Job:
     Args:
         faults: as tests/faulty_train.py reads them.
         step_seconds: that each step takes at least.
+        launcher: what starts the ranks, and takes their number from RANKS; torchrun without it.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Job:
         faults: list[dict[str, Any]] | None = None,
         step_seconds: float = 0.0,
         data: str = "train",
+        launcher: str = "",
         **edits: object,
     ) -> None:
         edits = {
@@ -60,9 +63,10 @@ class Job:
             "train_config__log_step_count_steps": 1,
         } | edits
         edit_json = json.dumps({name.replace("__", "."): value for name, value in edits.items()})
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        torchrun += [f"--nproc_per_node={ranks}", f"--max-restarts={restarts}"]
         command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc_per_node={ranks}", f"--max-restarts={restarts}"),
+            *(["bash", launcher] if launcher else torchrun),
             "tests/faulty_train.py",
             *("--pipeline_config_path", str(folder / "pipeline.config")),
             *("--train_input_path", str(folder / data)),
@@ -74,6 +78,7 @@ class Job:
             **os.environ,
             **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
             **{"FAULTS": json.dumps(faults or []), "STEP_SECONDS": str(step_seconds)},
+            **{"RANKS": str(ranks), "MAX_RESTARTS": str(restarts)},
         }
         self.said = ""
         self.process = subprocess.Popen(
@@ -193,6 +198,46 @@ def test_sigterm_saves_and_ends_all_ranks_and_the_job_goes_on_later(folder, whol
     assert_same_end(folder, "stopped", whole)
 
 
+def test_the_launcher_of_one_machine_ends_with_0_when_its_ranks_have_saved(folder):
+    job = Job(folder, "launched", launcher="launch/one_node.sh", restarts=3, step_seconds=0.05)
+    job.follow("step +6")
+    job.process.send_signal(signal.SIGTERM)
+    assert job.end() == 0, job.said
+    assert "stopped by SIGTERM after step" in job.said
+    assert "Traceback" not in job.said
+    assert [path.name for path in list_checkpoints(folder / "launched")][-1] in job.said
+
+
+def test_a_kill_while_the_report_is_written_costs_a_restart_and_no_more(folder, whole):
+    faults = [{"attempt": 0, "rank": 0, "at": "SIGKILL", "in": "write_report"}]
+    job = Job(folder, "reported", restarts=1, faults=faults)
+    assert job.end() == 0, job.said
+    steps = report(folder, "whole")["global_step"]
+    assert f"model.ckpt-{steps} (step {steps})" in job.said
+    assert_same_end(folder, "reported", whole)
+    assert not (folder / "reported" / ".may_restart").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("where", ["build_parallel", "evaluate_dataset"])
+def test_sigterm_to_one_rank_outside_of_training_ends_all_in_good_order(folder, where, rank):
+    faults = [{"attempt": 0, "rank": rank, "at": "SIGTERM", "in": where}]
+    model, flags = f"{where}-{rank}", ["--eval_input_path", str(folder / "eval")]
+    job = Job(folder, model, *flags, faults=faults, train_config__num_steps=5)
+    assert job.end() == 0, job.said
+    assert job.said.count("stopped by SIGTERM") == 1
+    assert not (folder / model / "report.json").exists()
+    if where == "build_parallel":
+        assert "before training began; nothing was trained" in job.said
+        assert not (folder / model).exists()
+    else:
+        checkpoint = folder / model / "model.ckpt-5"
+        assert f"after the last step; checkpoint: {checkpoint}; evaluate it" in job.said
+        job = Job(folder, model, "--continue_train", *flags, train_config__num_steps=5)
+        assert job.end() == 0, job.said
+        assert report(folder, model)["metrics"]["ctr"]["rows"] > 0
+
+
 def test_two_then_one_then_four_ranks_follow_the_same_loss_curve(folder, whole):
     for ranks, steps in ((2, 13), (1, 26), (4, 1000)):
         flags = ["--continue_train"] if ranks != 2 else []
@@ -202,6 +247,25 @@ def test_two_then_one_then_four_ranks_follow_the_same_loss_curve(folder, whole):
     assert len(mine) == len(theirs) > 30
     for entry, expected in zip(mine, theirs, strict=True):
         assert entry["losses"] == pytest.approx(expected["losses"], rel=1e-5), entry["step"]
+
+
+def test_a_restart_on_a_disk_still_full_trains_on_and_tells_so(folder):
+    """What the first attempt wrote is not written again; a new model_dir needs room."""
+    full = {"at": "disk_full", "step": 0, "until": 1000, "rank": 0}
+    faults = [full | {"attempt": 1}, full | {"attempt": 0, "step": 8}]
+    edits: dict[str, Any] = {"step_seconds": 0.3, "train_config__num_steps": 12}
+    job = Job(folder, "crowded", restarts=1, faults=faults, **edits)
+    assert job.end() == 1, job.said
+    model = folder / "crowded"
+    _, _, again = job.said.partition(f"continuing from {model}/model.ckpt-4 (step 4)")
+    assert f"warning: {model}/model.ckpt-8 could not be written: " in again, job.said
+    last = re.escape(f"{model}/model.ckpt-12")
+    assert re.search(rf"error on rank \d: {last} could not be written: ", again), job.said
+    job = Job(folder, "no_room", ranks=1, faults=[full | {"attempt": 0}])
+    assert job.end() == 1
+    path = f"{folder}/no_room/pipeline.config"
+    assert re.search(rf"error on rank 0: .*(too large|No space).*'{re.escape(path)}'", job.said)
+    assert [each.name for each in (folder / "no_room").iterdir()] == [".lock"]
 
 
 NAN = [{"attempt": 0, "rank": 1, "at": "nan", "step": 7, "until": 8}]

@@ -1,4 +1,7 @@
-"""Training on one GPU: the real command, with the kernels, against the same run in eager torch."""
+"""Training on one GPU: the real command, with the kernels, against the same run in eager torch.
+
+How trainers behave on CUDA, in the test's own process, is in test_devices.py.
+"""
 
 import json
 import os

@@ -80,6 +80,66 @@ def test_one_node_runs_a_rank_per_gpu(programs, gpus, knobs, ranks):
     assert found == [*expected, "launch/train.py", "--model_dir", "a b"]
 
 
+# Like torchrun: a rank, which is started again when it fails; SIGTERM ends both, with 1.
+AGENT = """#!/usr/bin/env bash
+trap 'kill -KILL $rank; echo agent ended; exit 1' TERM
+for attempt in 0 1; do
+    bash -c "$1" & rank=$!
+    wait $rank && exit 0
+done
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "seconds", "status"),
+    [
+        ("trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.1; done", "60", 0),
+        ("echo ready; exec sleep 60", "60", 1),
+        ("trap '' TERM; echo ready; while :; do sleep 0.1; done", "1", 1),
+    ],
+    ids=["saves", "dies", "hangs"],
+)
+def test_sigterm_to_one_node_goes_to_the_ranks_and_then_to_torchrun(
+    programs, rank, seconds, status
+):
+    add_program(programs, "torchrun", AGENT.replace("$1", rank))
+    environment = {**os.environ, "SAVE_SECONDS": seconds}
+    command = ["bash", "launch/one_node.sh", "launch/train.py"]
+    done = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert done.stdout is not None and done.stdout.readline() == "ready\n"
+    done.terminate()
+    said, _ = done.communicate(timeout=30)
+    assert done.returncode == status
+    assert ("saved" in said) == (status == 0)
+    assert ("agent ended" in said) == (status == 1)
+
+
+def test_sigterm_to_one_node_before_there_is_a_rank_ends_torchrun(programs):
+    add_program(programs, "torchrun", "#!/bin/sh\necho ready\nexec sleep 60\n")
+    command = ["bash", "launch/one_node.sh", "launch/train.py"]
+    done = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert done.stdout is not None and done.stdout.readline() == "ready\n"
+    done.terminate()
+    assert done.wait(timeout=30) == 128 + 15
+
+
+@pytest.mark.parametrize(
+    ("has_torchrec", "knobs", "status"),
+    [(True, {}, 0), (False, {}, 1), (False, {"WITHOUT_TORCHREC": "1"}, 0)],
+    ids=["all", "nothing said", "allowed"],
+)
+def test_the_gpu_check_fails_where_it_cannot_train(programs, has_torchrec, knobs, status):
+    python = f'case "$*" in *"import torchrec") exit {int(not has_torchrec)};; esac; echo "$@"'
+    for name, text in (("nvidia-smi", "echo GPU"), ("python3", python), ("timeout", 'shift; "$@"')):
+        add_program(programs, name, f"#!/bin/sh\n{text}\n")
+    done = bash("scripts/gpu_check.sh", **knobs)
+    assert done.returncode == status
+    assert ("tests/test_gpu_training.py" in done.stdout) == has_torchrec
+    assert "benchmarks/bench_losses.py" in done.stdout
+    assert ("error: torchrec cannot be imported" in done.stderr) == (status == 1)
+
+
 def test_several_nodes_hand_over_the_knobs(programs):
     knobs = {
         "MASTER_ADDR": "node-a",

@@ -26,12 +26,16 @@ UNSHUFFLED: dict[str, Any] = {"data_config__shuffle": False, "train_config__num_
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("nonfinite")
+    write_dataset(path / "train", table_with_a_rare_item())
+    return path
+
+
+def table_with_a_rare_item() -> pa.Table:
+    """tests.datasets.click_table, with ITEM in ROWS alone."""
     table = click_table(150, seed=1)
     item = np.asarray(table["item_id"]) % ITEM
     item[ROWS] = ITEM
-    table = table.set_column(table.column_names.index("item_id"), "item_id", pa.array(item))
-    write_dataset(path / "train", table)
-    return path
+    return table.set_column(table.column_names.index("item_id"), "item_id", pa.array(item))
 
 
 def poisoned(folder: Path, model: str, **edits: Any) -> Trainer:

@@ -1,5 +1,6 @@
 """Each optimizer in training against a float64 twin; schedules, clipping, scaler, averages."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -400,6 +401,40 @@ def test_an_overflow_moves_nothing_and_lowers_the_scale(sharding_type):
     assert not torch.equal(run.table(), table)
     assert not torch.equal(run.dense()[0], parameters[0])
     assert all(each.isfinite().all() for each in (run.table(), *run.dense()))
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "adagrad", "rmsprop", "adadelta"])
+def test_an_overflow_changes_neither_state_nor_average_unseen_by_the_host(kind, monkeypatch):
+    """Fused kernels look at the flag on the device; GradScaler asks for the others alone."""
+    asked, ask = [], torch.amp.GradScaler._maybe_opt_step
+    monkeypatch.setattr(
+        torch.amp.GradScaler,
+        "_maybe_opt_step",
+        lambda *args, **kwargs: asked.append(True) or ask(*args, **kwargs),
+    )
+    dense = f"dense_optimizer {{ {kind}_optimizer {{ lr: 0.1 }} ema {{ decay: 0.75 }} }}"
+    run = Run(train_config(f"{dense} grad_scaler {{}}"))
+    run.step(blow_up=1e36)
+    run.step()
+    with run.optimizer.averaged():
+        first = run.dense()
+    assert all(map(torch.equal, run.dense(), first))  # the first update copies
+    run.step()
+
+    before = copy.deepcopy(run.optimizer.state_dict())
+    live = run.dense()
+    run.step(blow_up=1e36)
+    after = run.optimizer.state_dict()
+    assert all(map(torch.equal, run.dense(), live))
+    assert after["average"]["num_updates"] == before["average"]["num_updates"] == 2
+    for name, average in before["average"]["averages"].items():
+        assert torch.equal(after["average"]["averages"][name], average)
+    kept = {name: each for name, each in before["parameters"].items() if "layers" in name}
+    assert kept
+    for name, state in kept.items():
+        for key, value in state.items():
+            assert torch.equal(after["parameters"][name][key], value), key
+    assert bool(asked) == (kind in ("rmsprop", "adadelta"))
 
 
 def test_a_resumed_scale_is_the_checkpoints_and_moves_as_the_config_says(tmp_path):

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -137,3 +138,13 @@ def test_tensorboard_a_trace_and_the_effective_config(tmp_path: Path, capsys):
     names = {event.get("name", "") for event in json.loads(trace.read_text())["traceEvents"]}
     assert any("aten::addmm" in name for name in names)
     assert "num_steps: 17" in (tmp_path / "model" / "pipeline.config").read_text()
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_zero_epochs_beside_steps_are_as_if_not_set(tmp_path: Path):
+    """As TorchEasyRec takes them."""
+    write_dataset(tmp_path / "train", click_table(150, seed=1))
+    edits: dict[str, Any] = {"train_config__num_epochs": 0, "train_config__num_steps": 3}
+    trainer = trainer_here(tmp_path, "model", **edits)
+    trainer.train_and_evaluate()
+    assert trainer.state.global_step == 3

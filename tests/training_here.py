@@ -20,15 +20,21 @@ def one_rank() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def trainer_here(folder: Path, model: str, data: str = "train", **edits: Any) -> Trainer:
-    """A trainer of the two tasks, going on from the checkpoints of its folder."""
+def trainer_here(
+    folder: Path,
+    model: str,
+    data: str = "train",
+    device: torch.device | None = None,
+    **edits: Any,
+) -> Trainer:
+    """A trainer of the two tasks, on a CPU if not told otherwise; goes on from its checkpoints."""
     config = two_task_config(
         train_input_path=str(folder / data),
         model_dir=str(folder / model),
         data_config__num_workers=0,
         **edits,
     )
-    return Trainer(config, torch.device("cpu"), continue_train=True)
+    return Trainer(config, device or torch.device("cpu"), continue_train=True)
 
 
 def all_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -32,11 +32,11 @@ from trainer.optim.replicated import can_replicate
 from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
+from trainer.topology import RESERVED_MEMORY_SHARE, topology_here
 from trainer.zero_collision import connect_id_maps, managed_plans
 
 INIT_CHUNK_ROWS = 1 << 14
 TABLES_PREFIX = "model.tables."  # of the names of tables in an objective
-RESERVED_MEMORY_SHARE = 0.15  # of each device, for the dense part and batches in flight
 # Without a choice in the config. On a CPU the planner has no row_wise for tables that are pooled.
 SHARDING_TYPES = ["table_wise", "row_wise"]
 # A table of so few rows is on each rank: to move all its gradients costs less than to send a vector
@@ -119,6 +119,7 @@ def _sharding_plan(
                 sharding_types=types, compute_kernels=list(chosen.compute_kernels) or None
             )
     planner = EmbeddingShardingPlanner(
+        topology=topology_here(device),
         constraints=constraints,
         storage_reservation=FixedPercentageStorageReservation(percentage=RESERVED_MEMORY_SHARE),
     )

@@ -77,6 +77,7 @@ class Trainer:
         continue_train: go on from the newest checkpoint of model_dir, if there is one.
         on_changed_data: what to do then if the data is not the checkpoint's: "error", or
             "fresh_epoch" to count epochs anew on it, with the checkpoint's model and optimizer.
+        stop: what SIGTERM asks for.
 
     Raises (in the constructor, before any work): ConfigError, DataError, DatasetError.
     """
@@ -87,6 +88,7 @@ class Trainer:
         device: torch.device,
         continue_train: bool = False,
         on_changed_data: str = "error",
+        stop: StopRequest | None = None,
     ) -> None:
         check_config(config)
         check_paths(config)
@@ -97,8 +99,8 @@ class Trainer:
         self.tasks: list[Task] = parse_tasks(config)
         self.spec = ColumnSpec(tuple(used_features(config)), tuple(self.tasks))
         train = config.train_config
-        self.max_epochs = train.num_epochs if train.HasField("num_epochs") else math.inf
-        self.max_steps = train.num_steps if train.HasField("num_steps") else math.inf
+        self.max_epochs = train.num_epochs or math.inf
+        self.max_steps = train.num_steps or math.inf
         self.progress = Progress(self.rank == 0, self.max_epochs, self.max_steps)
         self.say = self.progress.say
         checkpoint = checkpoint_to_continue(self.model_dir, continue_train, self.say)
@@ -142,7 +144,8 @@ class Trainer:
             skip=train.skip_nonfinite_batches,
             looks=device.type == "cpu",
         )
-        self.schedule, self.agreement, self.stop = SaveSchedule(train), Agreement(), StopRequest()
+        self.schedule, self.agreement = SaveSchedule(train), Agreement()
+        self.stop = stop or StopRequest()
         self.is_at_group_end, self.group_has_gradients, self.should_stop = True, False, False
         self.group_left_out: Tensor | int = 0  # batches, as their loss was not finite
         self.retention = Retention(train.keep_checkpoint_max, *best_metric(config))
@@ -238,16 +241,17 @@ class Trainer:
     def train_and_evaluate(self) -> Evaluation | None:
         """Train to the end, save, evaluate on the evaluation data, write the report.
 
-        On SIGTERM: train to the end of the step, save, return None; `should_stop` tells of it.
+        On SIGTERM while it trains: go to the end of the step, save, return None; `should_stop`
+        tells of it. What SIGTERM does before and after that, `stop` knows.
         """
         started = time.monotonic()
         if self.rank == 0:
             self._start_model_dir()
         dist.barrier()
-        with self.stop.listening():
-            was_stopped = self.train()
-            checkpoint = self.save(evaluated=not was_stopped)
-            self.checkpoints.close()
+        self.stop.hold()
+        was_stopped = self.train()
+        checkpoint = self.save(evaluated=not was_stopped)
+        self.checkpoints.close()
         evaluation = None
         if was_stopped:
             self.say(
@@ -255,13 +259,19 @@ class Trainer:
                 f"{checkpoint}; go on with --continue_train"
             )
         else:
+            self.stop.release(
+                f"stopped by SIGTERM after the last step; checkpoint: {checkpoint}; evaluate it "
+                f"and write the report with --continue_train"
+            )
             evaluation = self.evaluate()
             if self.rank == 0:
-                allow_restart(self.model_dir, False)
                 report = write_report(self, evaluation, time.monotonic() - started)
                 self.say(f"checkpoint: {checkpoint}\nreport:     {report}")
         self.recorder.close()
         dist.barrier()  # a rank that ends early must not take rank 0's report with it
+        self.stop.hold()
+        if self.rank == 0 and not was_stopped:
+            allow_restart(self.model_dir, False)  # last: until here a restart ends what is left
         return evaluation
 
     def _start_model_dir(self) -> None:

@@ -29,7 +29,7 @@ from trainer.data.features import IdFeature
 from trainer.data.reader import SessionDataset
 from trainer.models import build_model
 from trainer.optim.replicated import check_replicated
-from trainer.protos.pipeline_pb2 import EasyRecConfig, ParameterConstraints
+from trainer.protos.pipeline_pb2 import EasyRecConfig, ParameterConstraints, TrainConfig
 from trainer.tasks import Task, parse_tasks
 
 SHARDING_TYPES = (
@@ -82,11 +82,16 @@ def check_paths(config: EasyRecConfig) -> None:
 
 def _check_train_config(config: EasyRecConfig) -> None:
     train = config.train_config
-    if not train.HasField("num_epochs") and not train.HasField("num_steps"):
+    if not train.num_epochs and not train.num_steps:  # 0 beside the other one is as if not set
         raise ConfigError(
-            "train_config.num_epochs or train_config.num_steps must be set, but both are missing"
+            f"train_config.num_epochs or train_config.num_steps must be set and positive, but "
+            f"{_zero_or_missing(train, 'num_epochs')} and {_zero_or_missing(train, 'num_steps')}"
         )
     check_optimization(config)
+
+
+def _zero_or_missing(train: TrainConfig, name: str) -> str:
+    return f"{name} is {'0' if train.HasField(name) else 'missing'}"
 
 
 def _check_sharding(config: EasyRecConfig) -> None:

@@ -1,12 +1,13 @@
-"""An orderly end on SIGTERM: ranks agree on the step after which they save and stop.
+"""An orderly end on SIGTERM: while they train, ranks agree on a step, save after it and stop.
 
 Clusters send SIGTERM some seconds before they take a machine away. torchrun passes it on to its
 ranks; one rank that gets it is enough.
 """
 
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,22 +15,54 @@ import torch.distributed as dist
 
 
 class StopRequest:
-    """Whether this process has got SIGTERM while it listened."""
+    """What SIGTERM does to this process: it ends it with a message, or waits for training to look.
 
-    def __init__(self) -> None:
+    Args:
+        message: of an end before training begins.
+
+    Attributes:
+        is_made: whether SIGTERM has come.
+        end: called with the message, in a thread; ends the process.
+    """
+
+    def __init__(self, message: str = "") -> None:
         self.is_made = False
+        self.end: Callable[[str], object] = lambda message: None
+        self._message: str | None = message
+        self._lock = threading.Lock()
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """SIGTERM makes the request in here; before and after it ends the process, as always.
+    def listen(self) -> None:
+        """Take SIGTERM from now on. Call it from the main thread.
 
-        Call it from the main thread.
+        A thread reads what signals write: Python's own handlers wait for the main thread, which
+        may be in a collective for minutes.
         """
-        before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "is_made", True))
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        threading.Thread(target=self._read, args=(read,), name="sigterm", daemon=True).start()
+
+    def hold(self) -> None:
+        """From now on SIGTERM ends nothing: who trains looks at `is_made`."""
+        with self._lock:
+            self._message = None
+
+    def release(self, message: str) -> None:
+        """From now on SIGTERM ends the process with this message; at once, if it has come."""
+        with self._lock:
+            self._message = message
+            is_made = self.is_made
+        if is_made:
+            self.end(message)
+
+    def _read(self, signals: int) -> None:
+        while number := os.read(signals, 1):
+            if number[0] == signal.SIGTERM:
+                with self._lock:
+                    self.is_made, message = True, self._message
+                if message is not None:
+                    self.end(message)
 
 
 class Agreement:

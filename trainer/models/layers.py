@@ -124,7 +124,8 @@ class GlobalBatchNorm(nn.Module):
         features = features.to(torch.promote_types(kept, torch.float32))
         mean, variance = self.running_mean, self.running_variance
         if self.training:
-            sums = torch.cat([features.sum(0), features.new_tensor([float(len(features))])])
+            rows = features.new_full((1,), float(len(features)))  # new_tensor would stop the host
+            sums = torch.cat([features.sum(0), rows])
             sums = all_reduce_with_grad(sums)
             count = sums[-1].detach().clamp(min=1)
             mean = sums[:-1] / count

@@ -19,12 +19,25 @@ class MovingAverage:
     def __init__(self, parameters: Mapping[str, Tensor], decay: float) -> None:
         self.parameters, self.decay = dict(parameters), decay
         self.averages = {name: each.detach().clone() for name, each in parameters.items()}
-        self.num_updates = 0
+        self.num_updates: int | Tensor = 0  # a tensor [] where the device knows it alone
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take the parameters of a step into the average."""
+    def update(self, overflowed: Tensor | None = None) -> None:
+        """Take the parameters of a step into the average.
+
+        Args:
+            overflowed: a tensor [] on the device, which the host does not look at: above 0 where a
+                gradient overflowed; then the average stays, and the update does not count.
+        """
         averages, parameters = list(self.averages.values()), list(self.parameters.values())
+        if overflowed is not None:
+            counts = (overflowed == 0).float()
+            before = torch.zeros_like(counts) + self.num_updates
+            weight = counts * torch.where(before == 0, 1.0, 1 - self.decay)
+            for average, parameter in zip(averages, parameters, strict=True):
+                average.lerp_(parameter, weight)
+            self.num_updates = before + counts
+            return
         if self.num_updates:
             torch._foreach_lerp_(averages, parameters, 1 - self.decay)
         else:
@@ -48,7 +61,7 @@ class MovingAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"averages": self.averages, "num_updates": self.num_updates}
+        return {"averages": self.averages, "num_updates": int(self.num_updates)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From a checkpoint."""

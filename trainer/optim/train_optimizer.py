@@ -170,14 +170,29 @@ class TrainOptimizer:
 
 
 class _DenseStep(CombinedOptimizer):
-    """The dense optimizers as one; a step of theirs that is not skipped moves the average too."""
+    """The dense optimizers as one; a step of theirs that is not skipped moves the average too.
+
+    GradScaler asks the device whether a gradient overflowed, and leaves the step out then. Where
+    all of them are fused kernels it need not: it lays what it found beside the optimizer, as
+    `grad_scale` and `found_inf`, and the kernels look themselves.
+    """
 
     def __init__(self, optimizers: list[KeyedOptimizer], average: MovingAverage | None) -> None:
         super().__init__(list(optimizers))
         self.average = average
+        self._inner: list[Any] = [optimizer._optimizer for optimizer in optimizers]  # pyright: ignore[reportAttributeAccessIssue]  # of KeyedOptimizerWrapper
+        self._step_supports_amp_scaling = all(
+            getattr(each, "_step_supports_amp_scaling", False) for each in self._inner
+        )
 
     def step(self, closure: Any = None) -> None:
         """Move the parameters, then their average."""
+        given = {k: v for k, v in vars(self).items() if k in ("grad_scale", "found_inf")}
+        for each in self._inner:
+            vars(each).update(given)
         super().step(closure)
+        for each in self._inner:
+            for name in given:
+                delattr(each, name)
         if self.average is not None:
-            self.average.update()
+            self.average.update(given.get("found_inf"))

@@ -6,6 +6,7 @@ The page shows what the JSON holds and nothing else, so a reader can check every
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,9 +133,21 @@ def _write(
 
 
 def write_file(path: Path, text: str) -> Path:
-    """Write under a temporary name, then rename."""
+    """Write under a temporary name, then rename; a file that holds the text already stays.
+
+    Raises:
+        OSError: with the path, also where the system's own has none: on a full disk.
+    """
+    with suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            return path
     unfinished = path.with_suffix(path.suffix + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return unfinished.replace(path)
 
 
