@@ -35,6 +35,8 @@ sequence_groups { feature_names: candidate feature_names: clicks__item
                   feature_names: clicks__price }
 sequence_encoders { din_encoder { attn_mlp { hidden_units: [8] activation: Dice } } }
 sequence_encoders { pooling_encoder { max_seq_length: 2 } }
+sequence_encoders { multi_window_din_encoder { windows_len: [1, 2] attn_mlp { hidden_units: 4 } } }
+sequence_encoders { self_attention_encoder { multihead_attn_dim: 8 num_heads: 2 } }
 """
 
 

@@ -765,14 +765,18 @@ class SeqGroupConfig(_message.Message):
     def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SeqEncoderConfig(_message.Message):
-    __slots__ = ("din_encoder", "simple_attention", "pooling_encoder")
+    __slots__ = ("din_encoder", "simple_attention", "pooling_encoder", "multi_window_din_encoder", "self_attention_encoder")
     DIN_ENCODER_FIELD_NUMBER: _ClassVar[int]
     SIMPLE_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     POOLING_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    MULTI_WINDOW_DIN_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    SELF_ATTENTION_ENCODER_FIELD_NUMBER: _ClassVar[int]
     din_encoder: DINEncoder
     simple_attention: SimpleAttention
     pooling_encoder: PoolingEncoder
-    def __init__(self, din_encoder: _Optional[_Union[DINEncoder, _Mapping]] = ..., simple_attention: _Optional[_Union[SimpleAttention, _Mapping]] = ..., pooling_encoder: _Optional[_Union[PoolingEncoder, _Mapping]] = ...) -> None: ...
+    multi_window_din_encoder: MultiWindowDINEncoder
+    self_attention_encoder: SelfAttentionEncoder
+    def __init__(self, din_encoder: _Optional[_Union[DINEncoder, _Mapping]] = ..., simple_attention: _Optional[_Union[SimpleAttention, _Mapping]] = ..., pooling_encoder: _Optional[_Union[PoolingEncoder, _Mapping]] = ..., multi_window_din_encoder: _Optional[_Union[MultiWindowDINEncoder, _Mapping]] = ..., self_attention_encoder: _Optional[_Union[SelfAttentionEncoder, _Mapping]] = ...) -> None: ...
 
 class DINEncoder(_message.Message):
     __slots__ = ("name", "input", "attn_mlp", "max_seq_length")
@@ -807,6 +811,34 @@ class PoolingEncoder(_message.Message):
     pooling_type: str
     max_seq_length: int
     def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., pooling_type: _Optional[str] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
+
+class MultiWindowDINEncoder(_message.Message):
+    __slots__ = ("name", "input", "attn_mlp", "windows_len")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    ATTN_MLP_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_LEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    attn_mlp: MLP
+    windows_len: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., attn_mlp: _Optional[_Union[MLP, _Mapping]] = ..., windows_len: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SelfAttentionEncoder(_message.Message):
+    __slots__ = ("name", "input", "multihead_attn_dim", "num_heads", "dropout", "max_seq_length")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    MULTIHEAD_ATTN_DIM_FIELD_NUMBER: _ClassVar[int]
+    NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
+    DROPOUT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEQ_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    multihead_attn_dim: int
+    num_heads: int
+    dropout: float
+    max_seq_length: int
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., multihead_attn_dim: _Optional[int] = ..., num_heads: _Optional[int] = ..., dropout: _Optional[float] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
     __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "pareto_gradient", "dlrm", "deepfm", "multi_tower", "multi_tower_din", "mask_net", "wide_and_deep", "dcn_v1", "dcn_v2", "wukong", "simple_multi_task", "mmoe", "dbmtl", "ple", "pepnet", "custom")
