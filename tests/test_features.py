@@ -678,7 +678,7 @@ def test_faulty_sequences():
         ("sequence_feature { }", r"must have sequence_name and features"),
         (
             'sequence_feature { sequence_name: "s" features { } }',
-            r"features of sequence_feature `s` must hold id_feature or raw_feature",
+            r"features of sequence_feature `s` must hold one of id_feature, raw_feature, combo_",
         ),
     ],
 )

@@ -27,10 +27,14 @@ feature_configs { id_feature { feature_name: candidate expression: "item:item_id
     embedding_name: shared_items num_buckets: 30 embedding_dim: 8 } }
 feature_configs { id_feature { feature_name: brands num_buckets: 30 embedding_dim: 4
                                weighted: true separator: "|" } }
+feature_configs { combo_feature { feature_name: item_clicks hash_bucket_size: 50 embedding_dim: 4
+    expression: "item:item_id" expression: "item:clicks__item" } }
+feature_configs { expr_feature { feature_name: late expression: "log(1 + timestamp) > 1 ? 1 : 0"
+    variables: "context:timestamp" } }
 model_config { use_pareto_loss_weight: true }
 """
 GROUP = """
-feature_names: brands
+feature_names: brands feature_names: item_clicks feature_names: late
 sequence_groups { feature_names: candidate feature_names: clicks__item
                   feature_names: clicks__price }
 sequence_encoders { din_encoder { attn_mlp { hidden_units: [8] activation: Dice } } }

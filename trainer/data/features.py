@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from preprocessing.normalizer import Normalizer
+from preprocessing.normalizer import Expression, Normalizer
 from trainer.data.vocabulary import Vocabulary
 from trainer.protos import pipeline_pb2 as pb
 
@@ -66,6 +66,29 @@ class ZeroCollision:
     eviction_interval: int
 
 
+@dataclass(frozen=True)
+class Combination:
+    """Each combination of a value of every column, as text joined by "_".
+
+    A row without a value in one of the columns has none.
+    """
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A number by an expression of the columns; none where one of them has none."""
+
+    expression: Expression
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns, which are the expression's variables."""
+        return self.expression.names
+
+
+Source = Combination | Formula
 Coding = Ids | Hashed | Vocabulary | Boundaries | ZeroCollision
 
 
@@ -76,6 +99,7 @@ class IdFeature:
     Attributes:
         name: the feature's, and its key in the batch; `sequence__feature` in a grouped sequence.
         column: what is read.
+        source: what the column is computed of, if it is not in the data.
         table: embedding_name; features that share it share the table.
         coding: how values become ids.
         pooling: "sum" or "mean"; of no meaning in a sequence.
@@ -102,6 +126,12 @@ class IdFeature:
     max_values: int = 0
     init_fn: str = ""
     constraints: pb.ParameterConstraints | None = None
+    source: Source | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the data that it needs."""
+        return (self.column,) if self.source is None else self.source.columns
 
     @property
     def part(self) -> Part:
@@ -131,6 +161,12 @@ class RawFeature:
     normalizer: Normalizer | None = None
     separator: str = "\x1d"
     sequence: Sequence | None = None
+    source: Source | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the data that it needs."""
+        return (self.column,) if self.source is None else self.source.columns
 
     @property
     def part(self) -> Part:

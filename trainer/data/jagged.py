@@ -107,7 +107,7 @@ def encode_multi_value(column: pa.ChunkedArray, feature: IdFeature) -> Jagged:
     if pa.types.is_map(array.type):
         flat, texts, lengths = _entries_of_maps(array)
     else:
-        flat, lengths = _values_of_rows(array, feature.separator, where)
+        flat, lengths = values_of_rows(array, feature.separator, where)
         flat, texts = _split_weights(flat, where) if feature.is_weighted else (flat, None)
     if texts is not None:
         weights = _weights(texts, where)
@@ -217,7 +217,7 @@ def check_equal_lengths(sequences: dict[str, list[tuple[str, Int64Array]]]) -> N
 # ------------------------------------------------------------------ Arrow
 
 
-def _values_of_rows(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, Int64Array]:
+def values_of_rows(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, Int64Array]:
     """The values of all rows, without nulls and empty text, and how many each row has."""
     if is_text(array.type):
         array = pc.split_pattern(array, separator)
