@@ -135,6 +135,15 @@ def test_combinations_of_three_columns_and_another_separator():
     assert combo_rows(rule, *map(pa.array, columns)) == expected
 
 
+@pytest.mark.parametrize("separator", ["_", "-", "1"])
+def test_a_separator_that_a_combination_has_does_not_split_it(separator):
+    words, numbers = [f"a{separator}b", "c", ""], [-21, 3, 4]
+    rows = by_loops(words, numbers, separator=separator)
+    assert [len(row) for row in rows] == [2, 1, 0]
+    rule = f'hash_bucket_size: 100 separator: "{separator}"'
+    assert combo_rows(rule, pa.array(words), pa.array(numbers)) == hashed(rows)
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),  # as TorchEasyRec's own tests have them
     [

@@ -18,6 +18,7 @@ from trainer.data.jagged import has_separator, values_of_rows
 from trainer.data.plan import Int64Array, ranges
 
 JOINT = "_"  # between the parts of a combination
+IN_PARTS = {JOINT, "-", *"0123456789"}  # what a combination of integers has
 
 
 def with_computed(table: pa.Table, features: Iterable[Feature]) -> pa.Table:
@@ -35,9 +36,13 @@ def with_computed(table: pa.Table, features: Iterable[Feature]) -> pa.Table:
 
 
 def _combined(table: pa.Table, feature: Feature) -> pa.Array:
-    """Lists of text; where no column holds lists, text, with the separator between several."""
+    """Lists of text; where no column holds lists, text, with the separator between several.
+
+    Text is the faster, but is split again: not where the separator may stand in a combination.
+    """
     arrays = [one_array(table.column(name)) for name in feature.columns]
     has_lists = any(is_list(array.type) for array in arrays)
+    has_lists = has_lists or bool(IN_PARTS & set(feature.separator))
     if not has_lists and not any(_is_several(array, feature.separator) for array in arrays):
         texts = [pc.cast(empty_as_null(array), pa.string()) for array in arrays]
         return pc.binary_join_element_wise(*texts, JOINT)
