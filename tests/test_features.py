@@ -643,11 +643,6 @@ def test_faulty_sequences():
             "weighted: true }",
             r"sequence_id_feature `f`: weighted must be false in a sequence",
         ),
-        (
-            'sequence_id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 2 '
-            "value_dim: 0 }",
-            r"value_dim must be 1 in a sequence of ids, but got: 0",
-        ),
         ('raw_feature { feature_name: "f" boundaries: 1 }', r"embedding_dim must be positive"),
         (
             'raw_feature { feature_name: "f" boundaries: [2, 1] embedding_dim: 4 }',

@@ -83,6 +83,8 @@ def _types_of(feature: Feature) -> tuple[set[str], str]:
             return {TEXT, f"array<{TEXT}>"} | maps, "string (id:weight), lists of it, or maps"
         if feature.sequence is None:
             return lists | set(values), f"{in_words} or lists of one of them"
+        if feature.pools_items:
+            return lists | nested | {TEXT}, f"string, lists or lists of lists of {in_words}"
         return lists | {TEXT}, f"string or lists of {in_words}"
     if feature.dim > 1:
         if feature.sequence is None:

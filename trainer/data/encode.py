@@ -33,6 +33,7 @@ from trainer.data.jagged import (
     Jagged,
     check_equal_lengths,
     encode_id_sequence,
+    encode_items,
     encode_multi_value,
     encode_raw_sequence,
     encode_vectors,
@@ -183,6 +184,11 @@ def _encode_lists(
         if feature.part == "dense" or feature.name in scalars:
             continue
         column = table.column(feature.column)
+        if isinstance(feature, IdFeature) and feature.sequence is not None and feature.pools_items:
+            items = encode_items(column, feature)
+            in_sequence[feature.sequence.name].append((feature.name, items.rows.lengths))
+            found[feature.name], found[feature.items] = items.packed(rows)
+            continue
         if isinstance(feature, RawFeature):
             jagged = encode_raw_sequence(column, feature)
         elif feature.sequence is not None:

@@ -250,6 +250,7 @@ class _Entry:
                 message.embedding_constraints if message.HasField("embedding_constraints") else None
             ),
             source=self.source,
+            pools_items=not is_raw and self._pools_items(),
         )
 
     def _is_weighted(self) -> bool:
@@ -261,9 +262,14 @@ class _Entry:
         dim = self.message.value_dim
         if self.sequence is None:
             return 0 if is_raw else dim
-        if self.message.HasField("value_dim") and dim != 1:
-            raise self.error(f"value_dim must be 1 in a sequence of ids, but got: {dim}")
+        if not is_raw and self._pools_items():
+            return dim
         return 0 if self.is_encoded else 1
+
+    def _pools_items(self) -> bool:
+        """In a sequence an item has one id, unless value_dim says otherwise."""
+        has_dim = self.message.HasField("value_dim")
+        return self.sequence is not None and has_dim and self.message.value_dim != 1
 
     def _boundaries(self) -> tuple[Boundaries, int]:
         limits = tuple(self.message.boundaries)

@@ -102,12 +102,13 @@ class IdFeature:
         source: what the column is computed of, if it is not in the data.
         table: embedding_name; features that share it share the table.
         coding: how values become ids.
-        pooling: "sum" or "mean"; of no meaning in a sequence.
+        pooling: "sum" or "mean"; of no meaning in a sequence whose items have one id.
         is_weighted: values have weights: maps, or text `id:weight`.
         sequence: None for a feature that is pooled.
         default_values: texts in place of no value; empty for none.
         separator: between the values of a row (of an item in a sequence), where they are text.
         max_values: a row (an item in a sequence) keeps its first ones; 0 is no limit.
+        pools_items: whether an item of a sequence has any number of ids, which are pooled.
         init_fn: as the config writes it; empty for uniform values.
         constraints: on the table's sharding.
     """
@@ -127,6 +128,7 @@ class IdFeature:
     init_fn: str = ""
     constraints: pb.ParameterConstraints | None = None
     source: Source | None = None
+    pools_items: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -139,6 +141,11 @@ class IdFeature:
         if self.sequence is not None:
             return "sequences"
         return "weighted_ids" if self.is_weighted else "ids"
+
+    @property
+    def items(self) -> str:
+        """The name under which encoded rows have the number of ids of each item."""
+        return f"{self.name}.items"  # no feature's: those have no dots
 
     @property
     def zch(self) -> ZeroCollision | None:
