@@ -53,7 +53,7 @@ def encode_id(kind: T.DataType, feature: IdFeature) -> Column:
     if isinstance(kind, T.ArrayType):
         return _encode_ids(value, kind.elementType, feature)
     if is_text:
-        value = _one_text(value, feature)
+        value = one_text(value, feature)
     known = F.when(value.isNotNull(), _encode(value, kind, feature))
     if not feature.default_values:
         return known
@@ -80,7 +80,7 @@ def _encode_ids(value: Column, kind: T.DataType, feature: IdFeature) -> Column:
     return F.when(F.size(ids) > 0, ids).otherwise(F.array(*_default_ids(kind, feature)))
 
 
-def _one_text(value: Column, feature: IdFeature) -> Column:
+def one_text(value: Column, feature: IdFeature) -> Column:
     """Text as one value: null where it is empty."""
     separator = feature.separator or DEFAULT_SEPARATOR
     if feature.max_values == 1:
@@ -211,6 +211,11 @@ def _truncated(x: Column) -> Column:
     return F.when(x < 0, F.ceil(x)).otherwise(F.floor(x)).cast("double")
 
 
+def _if_known(function: Callable[..., Column], a: Column, b: Column) -> Column:
+    """Of two numbers; null where one is, which Spark's `least` and `greatest` leave out."""
+    return F.when(a.isNotNull() & b.isNotNull(), function(a, b))
+
+
 # What a normalizer's expression may call; what is not finite comes out as null.
 SPARK: dict[str, Callable[..., Column]] = {
     name: _of_columns(function)
@@ -226,15 +231,17 @@ SPARK: dict[str, Callable[..., Column]] = {
         "trunc": _truncated,
         "round": F.round,
         "sigmoid": lambda x: 1 / (1 + F.exp(-x)),
-        "min": F.least,
-        "max": F.greatest,
+        "min": lambda a, b: _if_known(F.least, a, b),
+        "max": lambda a, b: _if_known(F.greatest, a, b),
         "neg": lambda x: -x,
         "+": lambda a, b: a + b,
         "-": lambda a, b: a - b,
         "*": lambda a, b: a * b,
         "/": F.try_divide,
         "^": F.pow,
-        "?:": lambda condition, first, second: F.when(condition != 0, first).otherwise(second),
+        "?:": lambda condition, first, second: F.when(condition != 0, first).when(
+            condition == 0, second
+        ),
         "||": lambda a, b: _as_number((a != 0) | (b != 0)),
         "&&": lambda a, b: _as_number((a != 0) & (b != 0)),
         "<=": lambda a, b: _as_number(a <= b),

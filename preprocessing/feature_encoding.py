@@ -15,6 +15,8 @@ Then each feature of the pipeline config that a feature group uses, as a column 
     id_feature, vocab_list or _dict  the id of the value
     raw_feature, boundaries          how many of them are not above the normalized number
     raw_feature                      the normalized number as float; array<float> of value_dim
+    combo_feature                    as an id_feature, of values of several columns joined by "_"
+    expr_feature                     as a raw_feature, of an expression of several columns
 
 Lists, and text with a `separator` in the config, become lists of ids. default_value takes the place
 of no value.
@@ -34,12 +36,14 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 if __package__:  # imported as preprocessing.feature_encoding
+    from preprocessing.computed_columns import with_computed
     from preprocessing.feature_columns import encode_id, encode_raw, split
-    from preprocessing.pipeline_text import Buckets, IdFeature, RawFeature
+    from preprocessing.pipeline_text import Buckets, Combination, Formula, IdFeature, RawFeature
     from preprocessing.row_hash import column
 else:  # run by spark-submit, see jrc_sort.py
+    from computed_columns import with_computed
     from feature_columns import encode_id, encode_raw, split
-    from pipeline_text import Buckets, IdFeature, RawFeature
+    from pipeline_text import Buckets, Combination, Formula, IdFeature, RawFeature
     from row_hash import column
 
 ID_TYPES = (T.IntegralType, T.StringType, T.BooleanType, T.DateType)
@@ -144,7 +148,9 @@ def encode_features(
     """
     encoded = {}
     for feature in features:
-        _require_feature_column(df, feature)
+        _require_feature_columns(df, feature)
+    df = with_computed(df, features)
+    for feature in features:
         kind = df.schema[feature.column].dataType
         encoded[feature.name] = (
             encode_id(kind, feature)
@@ -156,7 +162,7 @@ def encode_features(
                 f"feature {feature.name!r} of --pipeline-config must not have the name of a key or "
                 "label column, which it would replace; give it another feature_name"
             )
-    read = {feature.column for feature in features}
+    read = {name for feature in features for name in (feature.column, *feature.columns)}
     others = [name for name in df.columns if name not in encoded]
     others = [name for name in others if name in kept or name not in read]
     return df.select(
@@ -171,8 +177,19 @@ def _bucket(value: Column, boundaries: Sequence[float]) -> Column:
     return F.when(value.isNotNull() & ~F.isnan(value), count.cast("bigint"))
 
 
-def _require_feature_column(df: DataFrame, feature: IdFeature | RawFeature) -> None:
+def _require_feature_columns(df: DataFrame, feature: IdFeature | RawFeature) -> None:
     where = f"feature {feature.name!r} of --pipeline-config"
+    for name in feature.columns:
+        if isinstance(feature.source, Formula):
+            _require(where, df, name, NUMBER_TYPES, "numbers")
+        elif isinstance(feature.source, Combination):
+            kind, fit = _kind(where, df, name), (T.IntegralType, T.StringType)
+            _require_kind(where, name, kind, fit, "integers or text")
+        else:
+            _require_feature_column(where, df, feature)
+
+
+def _require_feature_column(where: str, df: DataFrame, feature: IdFeature | RawFeature) -> None:
     kind = _kind(where, df, feature.column)
     if isinstance(feature, RawFeature):
         _require_kind(where, feature.column, kind, NUMBER_TYPES, "numbers")

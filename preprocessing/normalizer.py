@@ -1,5 +1,7 @@
 """The `normalizer` of a raw feature, parsed once for the trainer (NumPy) and the job (Spark).
 
+The expression of an expr_feature is of the same grammar, with names of columns in place of x.
+
     method=log10,threshold=1e-10,default=-10      x > threshold ? log10(x) : default
     method=zscore,mean=0,standard_deviation=10    (x - mean) / standard_deviation
     method=minmax,min=2.1,max=2.2                 (x - min) / (max - min)
@@ -54,7 +56,31 @@ class Call:
     arguments: tuple[Node, ...]
 
 
-Node = float | str | Call  # a number, "x", or a call
+Node = float | str | Call  # a number, the name of one, or a call
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What is computed of numbers with names."""
+
+    text: str
+    names: tuple[str, ...]
+    tree: Node
+
+    @classmethod
+    def parse(cls, text: str, names: tuple[str, ...]) -> Expression:
+        """An expression of the numbers `names`.
+
+        Raises:
+            ValueError: the text is none; the message has what is wrong and what is known.
+        """
+        return cls(text, names, _Parser(text, "an expression", variables=names).parse())
+
+    def evaluate(
+        self, values: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
+    ) -> Any:
+        """The value of the tree, where `functions` has all of FUNCTIONS and OPERATORS."""
+        return _evaluate(self.tree, values, functions)
 
 
 @dataclass(frozen=True)
@@ -80,17 +106,22 @@ class Normalizer:
                 raise ValueError(f"normalizer must be method=expression,expr=..., not {text!r}")
             return cls(text, _Parser(rest.removeprefix("expr=")).parse())
         defaults, formula = _METHODS[method]
-        return cls(text, _Parser(formula, _parameters(text, rest, defaults)).parse())
+        return cls(text, _Parser(formula, constants=_parameters(text, rest, defaults)).parse())
 
     def evaluate(self, x: Any, functions: Mapping[str, Callable[..., Any]]) -> Any:
         """The value of the tree, where `functions` has all of FUNCTIONS and OPERATORS."""
+        return _evaluate(self.tree, {"x": x}, functions)
 
-        def value(node: Node) -> Any:
-            if isinstance(node, Call):
-                return functions[node.name](*map(value, node.arguments))
-            return x if node == "x" else node
 
-        return value(self.tree)
+def _evaluate(
+    tree: Node, values: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
+) -> Any:
+    def value(node: Node) -> Any:
+        if isinstance(node, Call):
+            return functions[node.name](*map(value, node.arguments))
+        return values[node] if isinstance(node, str) else node
+
+    return value(tree)
 
 
 def _parameters(text: str, rest: str, defaults: Mapping[str, float | None]) -> dict[str, float]:
@@ -122,10 +153,20 @@ def _depth(tree: Node) -> int:
 
 
 class _Parser:
-    """Precedence climbing over the tokens of one expression; `names` are further constants."""
+    """Precedence climbing over the tokens of one expression.
 
-    def __init__(self, text: str, names: Mapping[str, float] | None = None) -> None:
-        self.text, self.constants = text, CONSTANTS | dict(names or {})
+    `what` is its name in errors, `constants` stand beside CONSTANTS.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        what: str = "the expression of a normalizer",
+        constants: Mapping[str, float] | None = None,
+        variables: tuple[str, ...] = ("x",),
+    ) -> None:
+        self.text, self.what, self.variables = text, what, variables
+        self.constants = CONSTANTS | dict(constants or {})
         self.tokens: list[tuple[str, str]] = []  # kind, text
         at = 0
         while at < len(text.rstrip()):
@@ -177,7 +218,7 @@ class _Parser:
             return inner
         if kind == "number":
             return float(token)
-        if token == "x":
+        if token in self.variables:
             return token
         if token in self.constants:
             return self.constants[token]
@@ -211,6 +252,6 @@ class _Parser:
 
     def _error(self, reason: str) -> ValueError:
         return ValueError(
-            f"the expression of a normalizer must have numbers, x, operators and functions "
+            f"{self.what} must have numbers, {', '.join(self.variables)}, operators and functions "
             f"({', '.join(FUNCTIONS)}) alone, but in {self.text!r} {reason}"
         )

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 if __package__:  # imported as preprocessing.pipeline_text
-    from preprocessing.normalizer import Normalizer
+    from preprocessing.normalizer import Expression, Normalizer
     from preprocessing.vocabulary_ids import given_ids, listed_ids
 else:  # run by spark-submit, see jrc_sort.py
-    from normalizer import Normalizer
+    from normalizer import Expression, Normalizer
     from vocabulary_ids import given_ids, listed_ids
 
 DEFAULT_SEPARATOR = "\x1d"
@@ -38,6 +38,12 @@ _ID_FIELDS = _COMMON_FIELDS | {
     "fg_value_type",
 }
 _RAW_FIELDS = _COMMON_FIELDS | {"boundaries", "normalizer"}
+_KNOWN_FIELDS = {
+    "id_feature": _ID_FIELDS,
+    "raw_feature": _RAW_FIELDS,
+    "combo_feature": _ID_FIELDS - {"num_buckets", "fg_value_type"},
+    "expr_feature": _COMMON_FIELDS | {"boundaries", "variables", "fill_missing"},
+}
 # Fields whose values are columns that the trainer reads as they are.
 _COLUMN_FIELDS = {
     *("label_fields", "sample_weight_fields", "label_name", "sample_weight_name"),
@@ -64,8 +70,30 @@ class Buckets:
 
 
 @dataclass(frozen=True)
+class Combination:
+    """Each combination of a value of every column, as text."""
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A number by an expression of the columns."""
+
+    expression: Expression
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns, which are the expression's variables."""
+        return self.expression.names
+
+
+Source = Combination | Formula
+
+
+@dataclass(frozen=True)
 class IdFeature:
-    """Ids of the raw column.
+    """Ids of the raw column, or of what `source` makes of several.
 
     coding: how values become ids: "ids" as they are, "hash" to num_embeddings, by a vocabulary or
         by buckets.
@@ -81,6 +109,12 @@ class IdFeature:
     default_values: tuple[str, ...] = ()
     separator: str | None = None
     max_values: int = 0
+    source: Source | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the input that it needs."""
+        return (self.column,) if self.source is None else self.source.columns
 
 
 @dataclass(frozen=True)
@@ -92,6 +126,12 @@ class RawFeature:
     dim: int
     default_values: tuple[float, ...]
     normalizer: Normalizer | None = None
+    source: Source | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the input that it needs."""
+        return (self.column,) if self.source is None else self.source.columns
 
 
 Feature = IdFeature | RawFeature
@@ -147,22 +187,26 @@ def _feature(entry: Message) -> Feature:
     if name is None:
         raise ValueError(f"feature_configs.{kind}.feature_name must be set, but is missing")
     where = f"{kind} {name!r} of --pipeline-config"
-    known = {"id_feature": _ID_FIELDS, "raw_feature": _RAW_FIELDS}.get(kind)
+    known = _KNOWN_FIELDS.get(kind)
     unknown = sorted(set(fields) - known) if known else [kind]
     if unknown:
         raise ValueError(
             f"{where}: this job does not encode {unknown[0]!r}; leave it out, or use "
             "--split-values, --transform, --boundaries or --vocabulary"
         )
+    source = _source(where, kind, fields)
     column = _one(fields, "expression", name).rsplit(":", 1)[-1]
-    if kind == "raw_feature" and "boundaries" not in fields:
-        return _raw_feature(where, name, column, fields)
+    if isinstance(source, Formula):
+        column = f"{name} = {source.expression.text}"
+    elif source is not None:
+        column = f"{name} = {' x '.join(source.columns)}"
+    is_number = kind in ("raw_feature", "expr_feature")
+    if is_number and "boundaries" not in fields:
+        return _raw_feature(where, name, column, fields, source)
     dim = _number(int, where, "value_dim", _one(fields, "value_dim", "0"))
-    default = _one(fields, "default_value", "0" if kind == "raw_feature" else "")
+    default = _one(fields, "default_value", "0" if is_number else "")
     separator = _one(fields, "separator", None)
-    coding, size = (
-        _buckets(where, fields) if kind == "raw_feature" else _id_coding(where, fields, default)
-    )
+    coding, size = _buckets(where, fields) if is_number else _id_coding(where, fields, default)
     return IdFeature(
         name,
         column,
@@ -170,19 +214,45 @@ def _feature(entry: Message) -> Feature:
         coding,
         default_values=tuple(default.split(separator or DEFAULT_SEPARATOR)) if default else (),
         separator=separator,
-        max_values=dim if kind == "id_feature" else 0,
+        max_values=0 if is_number else dim,
+        source=source,
     )
 
 
-def _raw_feature(where: str, name: str, column: str, fields: Message) -> RawFeature:
+def _source(where: str, kind: str, fields: Message) -> Source | None:
+    """What is computed first, of which columns."""
+    names = {"combo_feature": "expression", "expr_feature": "variables"}
+    if kind not in names:
+        return None
+    texts = fields.get(names[kind], [])
+    columns = tuple(text.rsplit(":", 1)[-1] for text in texts)
+    least = 2 if kind == "combo_feature" else 1
+    if len(columns) < least:
+        raise ValueError(
+            f"{where}: {names[kind]} must name {least} columns or more, but names {len(columns)}"
+        )
+    if kind == "combo_feature":
+        return Combination(columns)
+    if _number(int, where, "value_dim", _one(fields, "value_dim", "0")) > 1:
+        raise ValueError(f"{where}: value_dim must be 1, of one number")
+    try:
+        return Formula(Expression.parse(_one(fields, "expression", ""), columns))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _raw_feature(
+    where: str, name: str, column: str, fields: Message, source: Source | None
+) -> RawFeature:
     dim = _number(int, where, "value_dim", _one(fields, "value_dim", "1"))
+    dim = dim if source is None else 1
     text = _one(fields, "default_value", "0") or "0"
     texts = text.split(_one(fields, "separator", DEFAULT_SEPARATOR))
     defaults = tuple(_number(float, where, "default_value", each) for each in texts)
     if len(defaults) not in (1, dim):
         raise ValueError(f"{where}: default_value must have {dim} numbers, but got {text!r}")
     defaults = defaults * dim if len(defaults) == 1 else defaults
-    return RawFeature(name, column, dim, defaults, _normalizer(where, fields))
+    return RawFeature(name, column, dim, defaults, _normalizer(where, fields), source)
 
 
 def _buckets(where: str, fields: Message) -> tuple[Buckets, int]:

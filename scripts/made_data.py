@@ -49,11 +49,12 @@ def write_made_data(path: Path, config: EasyRecConfig, num_rows: int) -> Path:
     session_of_row = np.arange(num_rows) // ROWS_PER_SESSION
     columns: dict[str, Any] = {TIMESTAMP_COLUMN: np.arange(num_rows)}
     features = used_features(config)
-    for feature in features:
-        if feature.column not in columns:
-            columns[feature.column] = _feature_column(feature, num_rows, random)
+    for feature in sorted(features, key=lambda f: f.source is not None):
+        for name in feature.columns:  # of a computed feature, those that are no other's
+            if name not in columns:
+                columns[name] = _feature_column(feature, num_rows, random)
     columns[session] = _grouped(columns.get(session), session_of_row)
-    source = next(f.column for f in features if isinstance(f, IdFeature) and f.part == "ids")
+    source = next(f.columns[0] for f in features if isinstance(f, IdFeature) and f.part == "ids")
     columns |= _labels(tasks, columns, source, random)
     order = np.argsort(columns[session], kind="stable")
     table = pa.table({name: pa.array(values) for name, values in columns.items()}).take(order)
@@ -75,6 +76,8 @@ def _feature_column(feature: Feature, num_rows: int, random: np.random.Generator
 
 
 def _values(feature: Feature, count: int, random: np.random.Generator) -> np.ndarray:
+    if feature.source is not None:  # numbers, also where they become text
+        return random.integers(0, 9, count)
     if not isinstance(feature, IdFeature):
         shape = (count, feature.dim) if feature.dim > 1 else (count,)
         return random.random(shape).astype(np.float32)

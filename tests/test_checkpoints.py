@@ -280,7 +280,7 @@ def test_what_cannot_be_deleted_ends_no_training(folder, monkeypatch, capsys):
 
 
 def test_the_best_checkpoint_stays_beside_the_newest(folder):
-    metric = {"train_config__best_checkpoint_metric": "ctr/logloss"}
+    metric: dict[str, Any] = {"train_config__best_checkpoint_metric": "ctr/logloss"}
     edits = metric | {
         "eval_input_path": str(folder / "eval"),
         "train_config__best_checkpoint_larger_is_better": False,
@@ -298,7 +298,7 @@ def test_the_best_checkpoint_stays_beside_the_newest(folder):
     assert best["value"] == values[kept[0].name]
     report = json.loads((folder / "best" / "report.json").read_text())
     assert report["metrics"]["ctr"]["logloss"] == values[kept[-1].name] > best["value"]
-    wrong = edits | {"train_config__best_checkpoint_metric": "ctr/loglos"}
+    wrong: dict[str, Any] = edits | {"train_config__best_checkpoint_metric": "ctr/loglos"}
     with pytest.raises(ConfigError, match="did you mean `ctr/logloss`"):
         trainer_here(folder, "wrong_metric", **wrong).train_and_evaluate()
     with pytest.raises(ConfigError, match="best_checkpoint_metric: eval_input_path must be set"):

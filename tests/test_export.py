@@ -326,6 +326,10 @@ feature_configs { raw_feature { feature_name: "d" boundaries: [1, 2.5] embedding
                                 normalizer: "method=minmax,min=0,max=2" } }
 feature_configs { raw_feature { feature_name: "e" default_value: "3"
                                 normalizer: "method=zscore,mean=1,standard_deviation=2" } }
+feature_configs { combo_feature { feature_name: "f" expression: ["user:a", "item:b"]
+                                  hash_bucket_size: 50 embedding_dim: 4 } }
+feature_configs { expr_feature { feature_name: "g" expression: "d ^ 2 - e" default_value: "7"
+                                 variables: ["user:d", "item:e"] } }
 """
 
 

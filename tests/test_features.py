@@ -643,11 +643,6 @@ def test_faulty_sequences():
             "weighted: true }",
             r"sequence_id_feature `f`: weighted must be false in a sequence",
         ),
-        (
-            'sequence_id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 2 '
-            "value_dim: 0 }",
-            r"value_dim must be 1 in a sequence of ids, but got: 0",
-        ),
         ('raw_feature { feature_name: "f" boundaries: 1 }', r"embedding_dim must be positive"),
         (
             'raw_feature { feature_name: "f" boundaries: [2, 1] embedding_dim: 4 }',
@@ -669,7 +664,7 @@ def test_faulty_sequences():
         ("sequence_feature { }", r"must have sequence_name and features"),
         (
             'sequence_feature { sequence_name: "s" features { } }',
-            r"features of sequence_feature `s` must hold id_feature or raw_feature",
+            r"features of sequence_feature `s` must hold one of id_feature, raw_feature, combo_",
         ),
     ],
 )

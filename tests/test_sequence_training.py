@@ -22,19 +22,27 @@ MORE = """
 feature_configs { sequence_feature { sequence_name: clicks sequence_length: 4 sequence_delim: ";"
     features { id_feature { feature_name: item embedding_name: shared_items num_buckets: 30
                             embedding_dim: 8 } }
+    features { id_feature { feature_name: tag num_buckets: 30 embedding_dim: 4 pooling: "mean"
+                            value_dim: 0 } }
     features { raw_feature { feature_name: price } } } }
 feature_configs { id_feature { feature_name: candidate expression: "item:item_id"
     embedding_name: shared_items num_buckets: 30 embedding_dim: 8 } }
 feature_configs { id_feature { feature_name: brands num_buckets: 30 embedding_dim: 4
                                weighted: true separator: "|" } }
+feature_configs { combo_feature { feature_name: item_clicks hash_bucket_size: 50 embedding_dim: 4
+    expression: "item:item_id" expression: "item:clicks__item" } }
+feature_configs { expr_feature { feature_name: late expression: "log(1 + timestamp) > 1 ? 1 : 0"
+    variables: "context:timestamp" } }
 model_config { use_pareto_loss_weight: true }
 """
 GROUP = """
-feature_names: brands
+feature_names: brands feature_names: item_clicks feature_names: late
 sequence_groups { feature_names: candidate feature_names: clicks__item
-                  feature_names: clicks__price }
+                  feature_names: clicks__tag feature_names: clicks__price }
 sequence_encoders { din_encoder { attn_mlp { hidden_units: [8] activation: Dice } } }
 sequence_encoders { pooling_encoder { max_seq_length: 2 } }
+sequence_encoders { multi_window_din_encoder { windows_len: [1, 2] attn_mlp { hidden_units: 4 } } }
+sequence_encoders { self_attention_encoder { multihead_attn_dim: 8 num_heads: 2 } }
 """
 
 
@@ -56,6 +64,8 @@ def sequence_table() -> pa.Table:
     prices = [[float(item % 7) for item in each] for each in clicks]
     brands = [f"{item}:0.5|{(item + 1) % 30}:2" for item in items]
     table = table.append_column("clicks__item", pa.array(clicks, pa.list_(pa.int64())))
+    tags = [";".join(f"{item}\x1d{(item + 3) % 30}" for item in each) for each in clicks]
+    table = table.append_column("clicks__tag", pa.array(tags))
     table = table.append_column("clicks__price", pa.array(prices, pa.list_(pa.float32())))
     return table.append_column("brands", pa.array(brands))
 

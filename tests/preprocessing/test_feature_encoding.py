@@ -73,6 +73,28 @@ model_config { feature_groups { group_name: "all" feature_names: "query_id" feat
     feature_names: ["tags_or_zz", "slot_or_2", "slot_word", "city", "first_word", "query_word"]
     feature_names: ["price_bucket", "price_log", "pair_scaled", "pair_buckets"] } }
 """
+COMPUTED = """
+data_config { fg_mode: FG_NORMAL label_fields: "click" }
+feature_configs { combo_feature { feature_name: "query_slot" embedding_dim: 4
+    expression: ["user:query", "item:slot"] hash_bucket_size: 90 } }
+feature_configs { combo_feature { feature_name: "tags_item" embedding_dim: 4 default_value: "zz"
+    expression: ["item:tags", "item:item", "item:tags"] hash_bucket_size: 90 value_dim: 5 } }
+feature_configs { combo_feature { feature_name: "city_slot" embedding_dim: 4 separator: " "
+    expression: ["user:city", "item:slot"] vocab_list: ["new_0", "york_3"] } }
+feature_configs { combo_feature { feature_name: "slot_item" embedding_dim: 4 separator: "0"
+    expression: ["item:slot", "item:item"] hash_bucket_size: 90 } }
+feature_configs { expr_feature { feature_name: "price_slot" default_value: "0.7"
+    expression: "slot > 2 ? price * 3 : max(price, slot + 1)"
+    variables: ["item:price", "item:slot"] } }
+feature_configs { expr_feature { feature_name: "price_bucket" default_value: "" boundaries: 0.01
+    expression: "price ^ 2 / 3" variables: "item:price" boundaries: 0.5 embedding_dim: 4 } }
+feature_configs { expr_feature { feature_name: "seven" expression: "7" variables: "item:item" } }
+model_config { feature_groups { group_name: "all" feature_names: ["query_slot", "tags_item"]
+    feature_names: ["city_slot", "slot_item", "price_slot", "price_bucket", "seven"] } }
+"""
+FEATURES_OF_SEVERAL = [
+    *("query_slot", "tags_item", "city_slot", "slot_item", "price_slot", "price_bucket", "seven")
+]
 NAMES = [
     *("query_id", "item", "item_again", "tag_ids", "slot", "price", "stats", "tags_or_zz"),
     *("slot_or_2", "slot_word", "city", "first_word", "query_word", "price_bucket", "price_log"),
@@ -128,9 +150,9 @@ def config(tmp_path):
     return ["--pipeline-config", str(tmp_path / "jrc.config")]
 
 
-def loaded(table: pa.Table, fg_mode: str) -> dict[str, list]:
+def loaded(table: pa.Table, fg_mode: str, text: str = CONFIG) -> dict[str, list]:
     """What the trainer's loader makes of `table`: by feature, the values of each row."""
-    features = used_features(parse_config(CONFIG.replace("FG_NORMAL", fg_mode)))
+    features = used_features(parse_config(text.replace("FG_NORMAL", fg_mode)))
     rows = encode_rows(table, ColumnSpec(tuple(features), tasks=()))
     parts = collate_features(rows, features)
     found = {name: jagged.to_dense() for name, jagged in parts["ids"].to_dict().items()}
@@ -149,6 +171,65 @@ def test_encoded_columns_load_as_the_raw_ones(encode, config):
     assert encoded["stats"].type == pa.list_(pa.field("element", pa.float32()))
 
 
+@pytest.fixture
+def computed(tmp_path):
+    (tmp_path / "computed.config").write_text(COMPUTED)
+    return ["--pipeline-config", str(tmp_path / "computed.config")]
+
+
+def test_features_of_several_columns_load_as_the_raw_ones(encode, computed):
+    encoded = encode(raw_table(), *computed)
+    expected = loaded(raw_table(), "FG_NORMAL", COMPUTED)
+    assert [len(row) for row in expected["tags_item"]] == [4, 1, 1, 1]
+    assert encoded.column_names == ["session_id", "click", "stats", "pair", *FEATURES_OF_SEVERAL]
+    assert set(expected) == set(FEATURES_OF_SEVERAL)
+    assert loaded(encoded, "FG_NONE", COMPUTED) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("query", ["a", "b\x1dc", "", ""], "'query' x slot|must have one value a row, but has b"),
+        ("tags", [["a"], [None], [], []], "'tags_item' must have no null inside its lists"),
+        ("price", [0.0, math.nan, 1, 1], "must have finite numbers in 'price', but has NaN; write"),
+        ("price", [0.0, 1e300, 1, 1], r"'price_.* must be finite, but has .*; write null"),
+    ],
+)
+def test_faulty_values_of_several_columns_fail_the_job(encode, computed, name, values, message):
+    table = raw_table()
+    place = table.column_names.index(name)
+    table = table.set_column(place, name, pa.array(values, table[name].type))
+    with pytest.raises(Exception, match="USER_RAISED_EXCEPTION") as caught:
+        encode(table, *computed)
+    assert re.search(message, spark_errors.spark_reason(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"user:query", ', "", "expression must name 2 columns or more, but names 1"),
+        ('variables: "item:price"', "", "variables must name 1 columns or more, but names 0"),
+        ('"user:query"', '"user:price"', "must read integers or text, but 'price' is a double"),
+        ('variables: "item:item"', 'variables: "item:tags"', "a column without lists, but 'tags'"),
+        ('variables: "item:item"', 'variables: "item:city"', "must read numbers, but 'city' is a"),
+        (
+            '"7"',
+            '"dot(item, item)"',
+            r"'seven' of --pipeline-config: an expression .*dot",
+        ),
+        ('"7"', '"7" value_dim: 2', "value_dim must be 1, of one number"),
+        ('"7"', '"7" normalizer: "log10"', "this job does not encode 'normalizer'"),
+        ("expr_feature", "lookup_feature", "this job does not encode 'lookup_feature'"),
+    ],
+)
+def test_faulty_features_of_several_columns(encode, tmp_path, old, new, message):
+    text = COMPUTED.replace(old, new)
+    assert text != COMPUTED
+    (tmp_path / "jrc.config").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        encode(raw_table(), "--pipeline-config", str(tmp_path / "jrc.config"))
+
+
 def test_normalizers_compute_alike(spark):
     points = [-2.5, -1.0, 0.0, 0.5, 1.0, 2.5, 3.0, 5.0]
     methods = (
@@ -165,6 +246,13 @@ def test_normalizers_compute_alike(spark):
             expected = np.broadcast_to(normalizer.evaluate(np.array(points), NUMPY), len(points))
         ours = [row[number] for row in found]
         assert np.allclose(ours, expected, rtol=1e-13, atol=1e-13), normalizer.text
+
+
+@pytest.mark.parametrize("text", ["max(1/x, 3)", "min(3, 1/x)", "1/x > 2 ? 1 : 0", "1 + log(x-1)"])
+def test_parts_that_are_not_finite_fail_the_job_and_are_no_other_number(spark, text):
+    value = Normalizer.parse(f"method=expression,expr={text}")
+    df = spark.sql("SELECT 0.0D AS x")
+    assert df.select(value.evaluate(F.col("x"), feature_columns.SPARK)).collect()[0][0] is None
 
 
 def test_columns_of_labels_weights_and_groups_stay(encode, tmp_path):

@@ -4,7 +4,7 @@ import re
 
 from trainer.config import ConfigError, did_you_mean
 from trainer.data.coding import check_ids
-from trainer.data.features import Boundaries, Feature, IdFeature, Ids
+from trainer.data.features import Boundaries, Feature, Formula, IdFeature, Ids
 from trainer.data.reader import SessionDataset
 
 INTEGERS = ("tinyint", "smallint", "int", "bigint")
@@ -20,14 +20,15 @@ def check_features(features: list[Feature], types: dict[str, str], where: str) -
     """
     for feature in features:
         role = f"feature `{feature.name}`"
-        if feature.column not in types:
-            raise no_column(feature.column, role, types, where)
         allowed, in_words = _types_of(feature)
-        if _plain(types[feature.column]) not in allowed:
-            raise ConfigError(
-                f"{role}: column `{feature.column}` of {where} must hold {in_words}, "
-                f"but holds: {types[feature.column]}"
-            )
+        for column in feature.columns:
+            if column not in types:
+                raise no_column(column, role, types, where)
+            if _plain(types[column]) not in allowed:
+                raise ConfigError(
+                    f"{role}: column `{column}` of {where} must hold {in_words}, "
+                    f"but holds: {types[column]}"
+                )
 
 
 def check_id_ranges(
@@ -45,6 +46,7 @@ def check_id_ranges(
         for feature in features
         if isinstance(feature, IdFeature)
         and isinstance(feature.coding, Ids)
+        and feature.source is None
         and types[feature.column] in INTEGERS
     ]
     ranges = dataset.ranges_of([feature.column for feature in plain])
@@ -68,6 +70,8 @@ def _plain(type_: str) -> str:
 
 def _types_of(feature: Feature) -> tuple[set[str], str]:
     """The column types that a feature can be made of, and the same in words."""
+    if isinstance(feature.source, Formula):
+        return {*NUMBERS, TEXT}, ", ".join((*NUMBERS, TEXT))
     is_id = isinstance(feature, IdFeature) and not isinstance(feature.coding, Boundaries)
     values = (*(INTEGERS if is_id else NUMBERS), TEXT)
     lists = {f"array<{value}>" for value in values}
@@ -79,6 +83,8 @@ def _types_of(feature: Feature) -> tuple[set[str], str]:
             return {TEXT, f"array<{TEXT}>"} | maps, "string (id:weight), lists of it, or maps"
         if feature.sequence is None:
             return lists | set(values), f"{in_words} or lists of one of them"
+        if feature.pools_items:
+            return lists | nested | {TEXT}, f"string, lists or lists of lists of {in_words}"
         return lists | {TEXT}, f"string or lists of {in_words}"
     if feature.dim > 1:
         if feature.sequence is None:

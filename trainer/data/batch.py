@@ -44,6 +44,8 @@ class SessionBatch(Pipelineable):
         weighted_ids      brands:  [[4], [4], [], [1, 2], [2], []]  and 0.5, 2.0, 1.0, 1.0, 3.0
         sequences         clicks__item: [[5, 3], [5, 3], [5, 3], [], [], [8]]   in stored order
         sequence_dense["clicks__price"]   values [7, 1], lengths [2, 2, 2, 0, 0, 1]
+        sequences         clicks__tags: [[5, 3, 3], [5, 3, 3], ...]   items of several ids
+        items["clicks__tags"]             values [1, 2, 1, 2, ...], lengths [2, 2, 2, 0, 0, 1]
 
     A feature's `part` (trainer/data/features.py) is the attribute that holds it, and its name the
     key. Keys stand in an order of the loader's, the same in all batches.
@@ -54,6 +56,8 @@ class SessionBatch(Pipelineable):
         sequences: id features that are sequences, B rows per key; None if there are none.
         dense: raw features side by side in the order of features.raw_features, float32 [B, D].
         sequence_dense: raw features that are sequences: float32 values [T, D], lengths [B].
+        items: of sequences whose items have any number of ids, which are pooled: the ids of each
+            item, int64 [T], and the items of each row, [B].
         labels: per label column, int64 [B] (classes) or float32 [B] (regression).
         weights: per sample weight column, float32 [B].
         groups: per grouping column of a metric, int64 [B].
@@ -78,6 +82,7 @@ class SessionBatch(Pipelineable):
     weighted_ids: KeyedJaggedTensor | None = None
     sequences: KeyedJaggedTensor | None = None
     sequence_dense: dict[str, JaggedTensor] = field(default_factory=dict)
+    items: dict[str, JaggedTensor] = field(default_factory=dict)
     session_features: frozenset[str] = frozenset()
     asked: dict[str, KeyedJaggedTensor] = field(default_factory=dict)
 
@@ -110,7 +115,7 @@ class SessionBatch(Pipelineable):
             value = getattr(self, each.name)
             if isinstance(value, Tensor | KeyedJaggedTensor):
                 changed[each.name] = function(value)
-            elif each.name == "sequence_dense":
+            elif each.name in ("sequence_dense", "items"):
                 changed[each.name] = {
                     key: JaggedTensor(function(jagged.values()), lengths=function(jagged.lengths()))
                     for key, jagged in value.items()

@@ -9,26 +9,34 @@ import torch
 from torch import Tensor
 from torchrec import JaggedTensor, KeyedJaggedTensor
 
-from trainer.data.features import Feature
+from trainer.data.features import Feature, IdFeature
 from trainer.data.rows import Lists, Rows
 
 
 def collate_features(rows: Rows, features: Iterable[Feature]) -> dict[str, Any]:
     """What a SessionBatch holds of rows' features, by its attributes' names."""
     by_part: dict[str, dict[str, Lists]] = defaultdict(dict)
+    items: dict[str, Lists] = {}
     for feature in features:
         if feature.name in rows.lists:
             by_part[feature.part][feature.name] = rows.lists[feature.name]
+        if isinstance(feature, IdFeature) and feature.pools_items:
+            items[feature.name] = rows.lists[feature.items]
     weighted, sequences = by_part["weighted_ids"], by_part["sequences"]
     return {
         "ids": _ids(rows, by_part["ids"]),
         "weighted_ids": _keyed_jagged(weighted, rows.num_rows) if weighted else None,
         "sequences": _keyed_jagged(sequences, rows.num_rows) if sequences else None,
         "dense": torch.from_numpy(rows.dense),
-        "sequence_dense": {
-            name: JaggedTensor(torch.from_numpy(each.values), lengths=_lengths(each))
-            for name, each in by_part["sequence_dense"].items()
-        },
+        "sequence_dense": _jagged(by_part["sequence_dense"]),
+        "items": _jagged(items),
+    }
+
+
+def _jagged(lists: dict[str, Lists]) -> dict[str, JaggedTensor]:
+    return {
+        name: JaggedTensor(torch.from_numpy(each.values), lengths=_lengths(each))
+        for name, each in lists.items()
     }
 
 

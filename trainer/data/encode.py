@@ -26,12 +26,14 @@ from trainer.data.columns import (
     validity,
     view,
 )
+from trainer.data.computed import with_computed
 from trainer.data.features import Feature, IdFeature, RawFeature, id_features, raw_features
 from trainer.data.hashing import hash_strings
 from trainer.data.jagged import (
     Jagged,
     check_equal_lengths,
     encode_id_sequence,
+    encode_items,
     encode_multi_value,
     encode_raw_sequence,
     encode_vectors,
@@ -88,7 +90,7 @@ class ColumnSpec:
     @property
     def columns(self) -> list[str]:
         """Every column to read, once."""
-        names = [feature.column for feature in self.features]
+        names = [name for feature in self.features for name in feature.columns]
         return list(dict.fromkeys(names + [name for _, name in self.column_keys]))
 
 
@@ -99,6 +101,7 @@ def encode_rows(table: pa.Table, spec: ColumnSpec, rows: Tensor | None = None) -
         DataError: a value of the table, chosen or not, breaks a rule of the config.
     """
     rows = torch.arange(table.num_rows, dtype=torch.int32) if rows is None else rows
+    table = with_computed(table, spec.features)
     scalars = [f for f in id_features(spec.features, "ids") if _is_scalar(table, f)]
     ids, has_id, further = _encode_scalars(table, scalars, rows)
     widths = [feature.dim for feature in spec.raw_features]
@@ -181,6 +184,11 @@ def _encode_lists(
         if feature.part == "dense" or feature.name in scalars:
             continue
         column = table.column(feature.column)
+        if isinstance(feature, IdFeature) and feature.sequence is not None and feature.pools_items:
+            items = encode_items(column, feature)
+            in_sequence[feature.sequence.name].append((feature.name, items.rows.lengths))
+            found[feature.name], found[feature.items] = items.packed(rows)
+            continue
         if isinstance(feature, RawFeature):
             jagged = encode_raw_sequence(column, feature)
         elif feature.sequence is not None:

@@ -3,19 +3,24 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from preprocessing.normalizer import Normalizer
 from trainer.config import ConfigError, read_groups
+from trainer.data.computed_config import column_of, is_computed, plain, source_of
 from trainer.data.features import (
     Boundaries,
     Coding,
+    Combination,
     Feature,
+    Formula,
     Hashed,
     IdFeature,
     Ids,
     RawFeature,
     Sequence,
+    Source,
     ZeroCollision,
 )
 from trainer.data.vocabulary import read_vocabulary
@@ -26,7 +31,7 @@ def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
     """All features of a config, in its order. Raises ConfigError for faulty ones."""
     by_name: dict[str, Feature] = {}
     for kind, message, sequence in _entries(config):
-        feature = _Entry(kind, message, sequence, config.data_config).parse()
+        feature = _Entry(kind, plain(kind, message), message, sequence, config.data_config).parse()
         if feature.name in by_name:
             raise ConfigError(f"feature_name must be unique, but `{feature.name}` is twice")
         by_name[feature.name] = feature
@@ -62,19 +67,24 @@ def _entries(
         for member in group.features:
             kind = member.WhichOneof("feature")
             if kind is None:
+                known = ", ".join(field.name for field in member.DESCRIPTOR.fields)
                 raise ConfigError(
                     f"each features of sequence_feature `{group.sequence_name}` must hold "
-                    f"id_feature or raw_feature"
+                    f"one of {known}"
                 )
             yield kind, getattr(member, kind), group
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One feature of a config on its way to a Feature."""
+    """One feature of a config on its way to a Feature.
+
+    `written` is what the config has; `message` the same, or what it is once it is computed.
+    """
 
     kind: str
     message: Any
+    written: Any
     group: pb.SequenceFeature | None
     data: pb.DataConfig
 
@@ -100,6 +110,11 @@ class _Entry:
         return self.data.fg_mode == pb.FG_NONE
 
     @property
+    def is_ready(self) -> bool:
+        """Whether there is a column of the feature's name, with what was computed or normalized."""
+        return self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE)
+
+    @property
     def sequence(self) -> Sequence | None:
         if self.group is not None:
             group = self.group
@@ -118,7 +133,7 @@ class _Entry:
             )
 
     def _is_number(self) -> bool:
-        return self.kind.endswith("raw_feature") and not self.message.boundaries
+        return isinstance(self.message, pb.RawFeature) and not self.message.boundaries
 
     def error(self, reason: str) -> ConfigError:
         return ConfigError(f"{self.kind} `{self.name}`: {reason}")
@@ -128,16 +143,29 @@ class _Entry:
 
     def _column(self) -> str:
         """Encoded data has a column per feature; raw data the one after "side:" in `expression`."""
-        expression = self.message.expression
-        if self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE) or not expression:
+        source, expression = self.source, self.message.expression
+        if isinstance(source, Combination):
+            return f"{self.name} = {' x '.join(source.columns)}"
+        if isinstance(source, Formula):
+            return f"{self.name} = {source.expression.text}"
+        if self.is_ready or not expression:
             return self.name
-        side, _, column = expression.rpartition(":")
-        if side not in ("", "user", "item", "context") or not column:
-            raise self.error(
-                f"expression must be user:COLUMN, item:COLUMN or context:COLUMN, but got: "
-                f"`{expression}`"
-            )
-        return self._prefixed(column)
+        try:
+            return self._prefixed(column_of(expression, "expression"))
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    @cached_property
+    def source(self) -> Source | None:
+        """What it is computed of, if that is not done."""
+        if self.is_ready or not is_computed(self.kind):
+            return None
+        if self.sequence is not None:
+            raise self.error("in a sequence it cannot be computed here; set fg_mode: FG_NONE")
+        try:
+            return source_of(self.kind, self.written)
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     def _normalizer(self) -> Normalizer | None:
         if not self.message.normalizer:
@@ -146,8 +174,7 @@ class _Entry:
             normalizer = Normalizer.parse(self.message.normalizer)
         except ValueError as error:
             raise self.error(str(error)) from None
-        is_done = self.data.fg_mode in (pb.FG_NONE, pb.FG_BUCKETIZE)
-        return None if is_done else normalizer
+        return None if self.is_ready else normalizer
 
     def _separator(self) -> str:
         return self.data.fg_encoded_multival_sep if self.is_encoded else self.message.separator
@@ -184,6 +211,7 @@ class _Entry:
             normalizer=self._normalizer(),
             separator=self._separator(),
             sequence=self.sequence,
+            source=self.source,
         )
 
     def _id(self) -> IdFeature:
@@ -194,7 +222,7 @@ class _Entry:
             raise self.error(f"pooling must be sum or mean, but got: `{message.pooling}`")
         if not message.trainable:
             raise self.error("trainable must be true: no table can be frozen here")
-        is_raw = self.kind.endswith("raw_feature")
+        is_raw = isinstance(message, pb.RawFeature)
         coding, num_embeddings = self._boundaries() if is_raw else self._id_coding()
         return IdFeature(
             name=self.name,
@@ -213,6 +241,8 @@ class _Entry:
             constraints=(
                 message.embedding_constraints if message.HasField("embedding_constraints") else None
             ),
+            source=self.source,
+            pools_items=not is_raw and self._pools_items(),
         )
 
     def _is_weighted(self) -> bool:
@@ -224,9 +254,14 @@ class _Entry:
         dim = self.message.value_dim
         if self.sequence is None:
             return 0 if is_raw else dim
-        if self.message.HasField("value_dim") and dim != 1:
-            raise self.error(f"value_dim must be 1 in a sequence of ids, but got: {dim}")
+        if not is_raw and self._pools_items():
+            return dim
         return 0 if self.is_encoded else 1
+
+    def _pools_items(self) -> bool:
+        """In a sequence an item has one id, unless value_dim says otherwise."""
+        has_dim = self.message.HasField("value_dim")
+        return self.sequence is not None and has_dim and self.message.value_dim != 1
 
     def _boundaries(self) -> tuple[Boundaries, int]:
         limits = tuple(self.message.boundaries)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from preprocessing.normalizer import Normalizer
+from preprocessing.normalizer import Expression, Normalizer
 from trainer.data.vocabulary import Vocabulary
 from trainer.protos import pipeline_pb2 as pb
 
@@ -66,6 +66,29 @@ class ZeroCollision:
     eviction_interval: int
 
 
+@dataclass(frozen=True)
+class Combination:
+    """Each combination of a value of every column, as text joined by "_".
+
+    A row without a value in one of the columns has none.
+    """
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A number by an expression of the columns; none where one of them has none."""
+
+    expression: Expression
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns, which are the expression's variables."""
+        return self.expression.names
+
+
+Source = Combination | Formula
 Coding = Ids | Hashed | Vocabulary | Boundaries | ZeroCollision
 
 
@@ -76,14 +99,16 @@ class IdFeature:
     Attributes:
         name: the feature's, and its key in the batch; `sequence__feature` in a grouped sequence.
         column: what is read.
+        source: what the column is computed of, if it is not in the data.
         table: embedding_name; features that share it share the table.
         coding: how values become ids.
-        pooling: "sum" or "mean"; of no meaning in a sequence.
+        pooling: "sum" or "mean"; of no meaning in a sequence whose items have one id.
         is_weighted: values have weights: maps, or text `id:weight`.
         sequence: None for a feature that is pooled.
         default_values: texts in place of no value; empty for none.
         separator: between the values of a row (of an item in a sequence), where they are text.
         max_values: a row (an item in a sequence) keeps its first ones; 0 is no limit.
+        pools_items: whether an item of a sequence has any number of ids, which are pooled.
         init_fn: as the config writes it; empty for uniform values.
         constraints: on the table's sharding.
     """
@@ -102,6 +127,13 @@ class IdFeature:
     max_values: int = 0
     init_fn: str = ""
     constraints: pb.ParameterConstraints | None = None
+    source: Source | None = None
+    pools_items: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the data that it needs."""
+        return (self.column,) if self.source is None else self.source.columns
 
     @property
     def part(self) -> Part:
@@ -109,6 +141,11 @@ class IdFeature:
         if self.sequence is not None:
             return "sequences"
         return "weighted_ids" if self.is_weighted else "ids"
+
+    @property
+    def items(self) -> str:
+        """The name under which encoded rows have the number of ids of each item."""
+        return f"{self.name}.items"  # no feature's: those have no dots
 
     @property
     def zch(self) -> ZeroCollision | None:
@@ -131,6 +168,12 @@ class RawFeature:
     normalizer: Normalizer | None = None
     separator: str = "\x1d"
     sequence: Sequence | None = None
+    source: Source | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the data that it needs."""
+        return (self.column,) if self.source is None else self.source.columns
 
     @property
     def part(self) -> Part:

@@ -107,7 +107,7 @@ def encode_multi_value(column: pa.ChunkedArray, feature: IdFeature) -> Jagged:
     if pa.types.is_map(array.type):
         flat, texts, lengths = _entries_of_maps(array)
     else:
-        flat, lengths = _values_of_rows(array, feature.separator, where)
+        flat, lengths = values_of_rows(array, feature.separator, where)
         flat, texts = _split_weights(flat, where) if feature.is_weighted else (flat, None)
     if texts is not None:
         weights = _weights(texts, where)
@@ -136,6 +136,45 @@ def encode_id_sequence(column: pa.ChunkedArray, feature: IdFeature) -> Jagged:
     ids[is_known] = encode_values(items.drop_null(), feature)
     ids[~is_known] = defaults[0] if len(defaults) else 0
     return Jagged.packed_of(ids, lengths).limited(feature.sequence.max_length).filled(defaults)
+
+
+@dataclass(frozen=True)
+class JaggedItems:
+    """A sequence whose items have any number of ids.
+
+    rows: number of each item, by row.
+    ids: ids of each item; one more item stands at the end, for rows without an item.
+    """
+
+    rows: Jagged
+    ids: Jagged
+
+    def packed(self, rows: NDArray[np.integer]) -> tuple[Lists, Lists]:
+        """Some rows, one after the other: their ids, and how many ids each of their items has."""
+        items = self.rows.packed(rows)
+        ids = self.ids.packed(items.values)
+        ends = np.concatenate([[0], np.cumsum(ids.lengths)])[np.cumsum(items.lengths)]
+        return Lists(ids.values, np.diff(ends, prepend=0)), Lists(ids.lengths, items.lengths)
+
+
+def encode_items(column: pa.ChunkedArray, feature: IdFeature) -> JaggedItems:
+    """Ids of a sequence with `pools_items`; items without an id get the default values.
+
+    Raises:
+        DataError: a value has no id.
+    """
+    assert feature.sequence is not None
+    where = f"id_feature `{feature.name}`: column `{feature.column}`"
+    items, lengths = _items(one_array(column), feature.sequence, where)
+    flat, ids_per_item = values_of_rows(items, feature.separator, where)
+    ids = encode_values(flat, feature).astype(np.int64, copy=False)
+    defaults = default_ids(feature, flat.type)
+    of_items = Jagged.packed_of(ids, np.append(ids_per_item, 0)).limited(feature.max_values)
+    of_rows = Jagged.packed_of(np.arange(len(items)), lengths)
+    of_rows = of_rows.limited(feature.sequence.max_length)
+    if len(defaults):
+        of_rows = of_rows.filled(np.array([len(items)]))
+    return JaggedItems(of_rows, of_items.filled(defaults))
 
 
 def encode_raw_sequence(column: pa.ChunkedArray, feature: RawFeature) -> Jagged:
@@ -217,7 +256,7 @@ def check_equal_lengths(sequences: dict[str, list[tuple[str, Int64Array]]]) -> N
 # ------------------------------------------------------------------ Arrow
 
 
-def _values_of_rows(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, Int64Array]:
+def values_of_rows(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, Int64Array]:
     """The values of all rows, without nulls and empty text, and how many each row has."""
     if is_text(array.type):
         array = pc.split_pattern(array, separator)

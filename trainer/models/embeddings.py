@@ -203,11 +203,11 @@ class EmbeddingTables(nn.Module):
             for lookup in self._of("sequences"):
                 if str(lookup.width) == width:
                     jagged = by_name[lookup.feature.name]
-                    found.values[lookup.key] = jagged
+                    found.values[lookup.key] = pool_items(jagged, lookup.feature, batch.items)
                     found.trained.append(jagged.values())
         for name, lookups in self._managed().items():
             by_name, _ = self.managed[name](asked[f"managed.{name}"])
-            _add_managed(found, lookups, by_name)
+            _add_managed(found, lookups, by_name, batch.items)
         for lookup in self._of("sequence_dense"):
             found.values[lookup.key] = batch.sequence_dense[lookup.feature.name]
         return found
@@ -232,14 +232,30 @@ def _keyed_ids(batch: SessionBatch, names: list[str]) -> KeyedJaggedTensor:
     return parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
 
 
-def _add_managed(found: Embedded, lookups: list[Lookup], by_name: dict[str, JaggedTensor]) -> None:
+def pool_items(
+    jagged: JaggedTensor, feature: Feature, items: dict[str, JaggedTensor]
+) -> JaggedTensor:
+    """A vector an item, [T, D], of one an id, [V, D], where items have any number of ids."""
+    if not isinstance(feature, IdFeature) or not feature.pools_items:
+        return jagged
+    ids = JaggedSequence.of(jagged.values(), items[feature.name].values())
+    pooled = ids.pooled(is_mean=feature.pooling == "mean")
+    return JaggedTensor(pooled, lengths=items[feature.name].lengths())
+
+
+def _add_managed(
+    found: Embedded,
+    lookups: list[Lookup],
+    by_name: dict[str, JaggedTensor],
+    items: dict[str, JaggedTensor],
+) -> None:
     """What a managed collection gave, pooled for lookups that are not of sequences."""
     found.trained.extend(jagged.values() for jagged in by_name.values())
     for lookup in lookups:
         assert isinstance(lookup.feature, IdFeature)
         jagged = by_name[lookup.feature.name]
         if lookup.part == "sequences":
-            found.values[lookup.key] = jagged
+            found.values[lookup.key] = pool_items(jagged, lookup.feature, items)
         else:
             sequence = JaggedSequence.of(jagged.values(), jagged.lengths())
             found.rows[lookup.key] = sequence.pooled(is_mean=lookup.feature.pooling == "mean")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainer.collectives import all_reduce_with_grad
 from trainer.config import ConfigError
+from trainer.models.activation import torch_activation
 from trainer.models.linear import Linear, trains_rows_on_cpu
 from trainer.models.relu_chain import relu_chain
 from trainer.models.session_linear import SessionLinear, SplitFeatures
@@ -157,24 +158,11 @@ class Dice(nn.Module):
         return (share + (1 - share) * self.alpha) * features
 
 
-_ACTIVATIONS = {
-    "nn.ReLU": nn.ReLU,
-    "nn.GELU": nn.GELU,
-    "nn.SiLU": nn.SiLU,
-    "nn.LeakyReLU": nn.LeakyReLU,
-    "nn.Tanh": nn.Tanh,
-    "nn.Sigmoid": nn.Sigmoid,
-    "nn.PReLU": nn.PReLU,
-    "nn.ELU": nn.ELU,
-    "Dice": Dice,
-}
-
-
 def activation(name: str, width: int) -> nn.Module:
-    """The activation of a layer of that width. Raises ConfigError for an unknown name."""
-    if name not in _ACTIVATIONS:
-        raise ConfigError(f"activation must be one of {', '.join(_ACTIVATIONS)}, but got: `{name}`")
-    return Dice(width) if name == "Dice" else _ACTIVATIONS[name]()
+    """The activation of a layer of that width. Raises ConfigError for an unknown one."""
+    if not name.strip():
+        return nn.Identity()
+    return Dice(width) if name.strip() == "Dice" else torch_activation(name, width)
 
 
 class TaskTowers(nn.Module):

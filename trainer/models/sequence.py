@@ -1,19 +1,19 @@
 """Encoders of a behaviour sequence: T values of all rows in, one vector a row out.
 
 Sequences stay jagged: no value is padding, so nothing is computed for any, and the device never
-stops to tell the host the longest length. B rows, T values of all of them, D their width, Q <= D
-the width of the query (the candidate item).
+stops to tell the host the longest length; but SelfAttentionEncoder pads. B rows, T values of all of
+them, D their width, Q <= D the width of the query (the candidate item).
 
     lengths     2    0  1
     values      a b     c        [T, D]
     rows        0 0     2        [T], the row of each value
     positions   0 1     0        [T], its place in the row's sequence
 
-A row without values gets zeros. Sizes are read as `shape[0]`, since torch.export would take what
-`len` gives for a constant.
+A row without values gets zeros, with MultiWindowDINEncoder the query and zeros. Sizes are read as
+`shape[0]`, since torch.export would take what `len` gives for a constant.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -148,10 +148,111 @@ class PoolingEncoder(SequenceEncoder):
         return sequence.pooled(is_mean=self.is_mean, max_length=self.max_length)
 
 
+class MultiWindowDINEncoder(SequenceEncoder):
+    """Mean of the values of each window of places, weighted by an MLP; and the query.
+
+    weight = PReLU(MLP(s, q * s, q)), without a softmax. windows_len [2, 3] takes the values 0 and 1
+    and the values 2 to 4; the others do not count. A window's mean is over the values it has.
+    """
+
+    def __init__(
+        self, group: str, query: int, width: int, config: pb.MultiWindowDINEncoder
+    ) -> None:
+        windows = list(config.windows_len)
+        if not windows or not all(windows):
+            raise ConfigError(
+                f"sequence group `{group}`: multi_window_din_encoder.windows_len must have lengths "
+                f"above 0, but got: {windows}"
+            )
+        super().__init__(group, width * (len(windows) + 1))
+        _check_query(group, "multi_window_din_encoder", query, 1, width)
+        self.padding, self.num_windows = width - query, len(windows)
+        hidden, hidden_width = required_mlp(3 * width, config, "attn_mlp")
+        self.score = nn.Sequential(hidden, nn.Linear(hidden_width, 1), nn.PReLU())
+        window_of = [number for number, length in enumerate(windows) for _ in range(length)]
+        window_of.append(len(windows))  # of the values that do not count
+        self.register_buffer("window_of", torch.tensor(window_of), persistent=False)
+
+    window_of: Tensor
+
+    def encode(self, query: Tensor | None, sequence: JaggedSequence) -> Tensor:
+        """[B, (windows + 1) * D]."""
+        assert query is not None  # checked with the widths
+        query, s = F.pad(query, (0, self.padding)), sequence.values
+        q = query.index_select(0, sequence.rows)  # [T, D]
+        weights = self.score(torch.cat([s, q * s, q], dim=1))  # [T, 1]
+        last = self.window_of.shape[0] - 1
+        window = self.window_of[sequence.positions.clamp(max=last)]
+        per_row = self.num_windows + 1
+        place = sequence.rows * per_row + window
+        num_places = query.shape[0] * per_row
+        total = s.new_zeros(num_places, s.shape[1]).index_add(0, place, (weights * s).to(s.dtype))
+        count = s.new_zeros(num_places).index_add(0, place, torch.ones_like(place, dtype=s.dtype))
+        means = (total / count.clamp(min=1)[:, None]).view(-1, per_row, s.shape[1])[:, :-1]
+        return torch.cat([means.flatten(1), query], dim=1)
+
+
+class SelfAttentionEncoder(SequenceEncoder):
+    """Multi-head attention of each value to all values of its row; then their mean.
+
+    Query, key and value are each two linear layers, as TorchEasyRec has them. This one pads to the
+    longest sequence, whose length the host asks the device for.
+    """
+
+    def __init__(self, group: str, query: int, width: int, config: pb.SelfAttentionEncoder) -> None:
+        inner, heads = config.multihead_attn_dim, config.num_heads
+        if not heads or not inner or inner % heads:
+            raise ConfigError(
+                f"sequence group `{group}`: self_attention_encoder.multihead_attn_dim must be a "
+                f"multiple of num_heads, but got: {inner} and {heads}"
+            )
+        if not 0 <= config.dropout < 1:
+            raise ConfigError(
+                f"sequence group `{group}`: self_attention_encoder.dropout must be from 0 to below "
+                f"1, but got: {config.dropout:g}"
+            )
+        super().__init__(group, inner, config.max_seq_length)
+        self.num_heads, self.dropout = heads, config.dropout
+        self.project = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(width, inner), nn.Linear(inner, inner))
+                for name in "qkv"
+            }
+        )
+        self.output = nn.Linear(inner, inner)
+
+    def encode(self, query: Tensor | None, sequence: JaggedSequence) -> Tensor:
+        """[B, multihead_attn_dim]."""
+        lengths = sequence.lengths
+        if self.max_length:
+            lengths = lengths.clamp(max=self.max_length)
+        size: Any = torch.cat([lengths, lengths.new_full((1,), 2)]).max().item()
+        torch._check(size >= 2)  # torch.export must know that it is no size to broadcast
+        q, k, v = (self._padded(project, sequence, size) for project in self.project.values())
+        is_value = torch.arange(size, device=lengths.device) < lengths[:, None]  # [B, L]
+        first = torch.arange(size, device=lengths.device) == 0  # so that no softmax is of nothing
+        mask = (is_value | first)[:, None, None]
+        dropout = self.dropout if self.training else 0.0
+        found = F.scaled_dot_product_attention(q, k, v, mask, dropout)  # [B, H, L, D / H]
+        total = (found * is_value[:, None, :, None]).sum(2).flatten(1)
+        mean = total / lengths.clamp(min=1)[:, None]  # the last layer is linear: of the mean alone
+        return self.output(mean) * (lengths > 0)[:, None]
+
+    def _padded(self, project: nn.Module, sequence: JaggedSequence, size: int) -> Tensor:
+        """The projected values by row, head and place, [B, H, L, D / H]; zeros where is none."""
+        values = project(sequence.values)  # [T, D]
+        places = sequence.positions.clamp(max=size)  # the last is of the values that do not count
+        padded = values.new_zeros(sequence.lengths.shape[0], size + 1, self.width)
+        padded = padded.index_put((sequence.rows, places), values)[:, :-1]
+        return padded.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+
 _ENCODERS: dict[str, type[SequenceEncoder]] = {
     "din_encoder": DINEncoder,
     "simple_attention": SimpleAttention,
     "pooling_encoder": PoolingEncoder,
+    "multi_window_din_encoder": MultiWindowDINEncoder,
+    "self_attention_encoder": SelfAttentionEncoder,
 }
 
 

@@ -712,18 +712,34 @@ class DataConfig(_message.Message):
     def __init__(self, batch_size: _Optional[int] = ..., dataset_type: _Optional[_Union[DatasetType, str]] = ..., fg_mode: _Optional[_Union[FgMode, str]] = ..., label_fields: _Optional[_Iterable[str]] = ..., sample_weight_fields: _Optional[_Iterable[str]] = ..., num_workers: _Optional[int] = ..., pin_memory: bool = ..., eval_batch_size: _Optional[int] = ..., drop_remainder: bool = ..., shuffle: bool = ..., fg_encoded_multival_sep: _Optional[str] = ..., fg_threads: _Optional[int] = ..., shuffle_buffer_size: _Optional[int] = ..., is_orderby_partition: bool = ..., odps_data_quota_name: _Optional[str] = ..., odps_data_compression: _Optional[str] = ..., fg_encoded: bool = ..., input_fields: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., input_fields_str: _Optional[str] = ..., delimiter: _Optional[str] = ..., with_header: bool = ..., in_order: bool = ..., sample_mask_prob: _Optional[float] = ..., negative_sample_mask_prob: _Optional[float] = ..., force_base_data_group: bool = ..., sample_cost_field: _Optional[str] = ..., batch_cost_size: _Optional[int] = ...) -> None: ...
 
 class FeatureConfig(_message.Message):
-    __slots__ = ("id_feature", "raw_feature", "sequence_feature", "sequence_id_feature", "sequence_raw_feature")
+    __slots__ = ("id_feature", "raw_feature", "combo_feature", "lookup_feature", "match_feature", "sequence_feature", "expr_feature", "sequence_id_feature", "sequence_raw_feature", "sequence_combo_feature", "sequence_lookup_feature", "sequence_match_feature", "sequence_expr_feature")
     ID_FEATURE_FIELD_NUMBER: _ClassVar[int]
     RAW_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    COMBO_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    MATCH_FEATURE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    EXPR_FEATURE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_ID_FEATURE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_RAW_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_COMBO_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LOOKUP_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_MATCH_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_EXPR_FEATURE_FIELD_NUMBER: _ClassVar[int]
     id_feature: IdFeature
     raw_feature: RawFeature
+    combo_feature: ComboFeature
+    lookup_feature: LookupFeature
+    match_feature: MatchFeature
     sequence_feature: SequenceFeature
+    expr_feature: ExprFeature
     sequence_id_feature: IdFeature
     sequence_raw_feature: RawFeature
-    def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ..., sequence_feature: _Optional[_Union[SequenceFeature, _Mapping]] = ..., sequence_id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., sequence_raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ...) -> None: ...
+    sequence_combo_feature: ComboFeature
+    sequence_lookup_feature: LookupFeature
+    sequence_match_feature: MatchFeature
+    sequence_expr_feature: ExprFeature
+    def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ..., combo_feature: _Optional[_Union[ComboFeature, _Mapping]] = ..., lookup_feature: _Optional[_Union[LookupFeature, _Mapping]] = ..., match_feature: _Optional[_Union[MatchFeature, _Mapping]] = ..., sequence_feature: _Optional[_Union[SequenceFeature, _Mapping]] = ..., expr_feature: _Optional[_Union[ExprFeature, _Mapping]] = ..., sequence_id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., sequence_raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ..., sequence_combo_feature: _Optional[_Union[ComboFeature, _Mapping]] = ..., sequence_lookup_feature: _Optional[_Union[LookupFeature, _Mapping]] = ..., sequence_match_feature: _Optional[_Union[MatchFeature, _Mapping]] = ..., sequence_expr_feature: _Optional[_Union[ExprFeature, _Mapping]] = ...) -> None: ...
 
 class SequenceFeature(_message.Message):
     __slots__ = ("sequence_name", "sequence_length", "sequence_delim", "sequence_pk", "features")
@@ -740,12 +756,20 @@ class SequenceFeature(_message.Message):
     def __init__(self, sequence_name: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ..., sequence_pk: _Optional[str] = ..., features: _Optional[_Iterable[_Union[SeqFeatureConfig, _Mapping]]] = ...) -> None: ...
 
 class SeqFeatureConfig(_message.Message):
-    __slots__ = ("id_feature", "raw_feature")
+    __slots__ = ("id_feature", "raw_feature", "combo_feature", "lookup_feature", "match_feature", "expr_feature")
     ID_FEATURE_FIELD_NUMBER: _ClassVar[int]
     RAW_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    COMBO_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    MATCH_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    EXPR_FEATURE_FIELD_NUMBER: _ClassVar[int]
     id_feature: IdFeature
     raw_feature: RawFeature
-    def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ...) -> None: ...
+    combo_feature: ComboFeature
+    lookup_feature: LookupFeature
+    match_feature: MatchFeature
+    expr_feature: ExprFeature
+    def __init__(self, id_feature: _Optional[_Union[IdFeature, _Mapping]] = ..., raw_feature: _Optional[_Union[RawFeature, _Mapping]] = ..., combo_feature: _Optional[_Union[ComboFeature, _Mapping]] = ..., lookup_feature: _Optional[_Union[LookupFeature, _Mapping]] = ..., match_feature: _Optional[_Union[MatchFeature, _Mapping]] = ..., expr_feature: _Optional[_Union[ExprFeature, _Mapping]] = ...) -> None: ...
 
 class ZeroCollisionHash(_message.Message):
     __slots__ = ("zch_size", "eviction_interval", "lfu", "lru", "distance_lfu")
@@ -884,6 +908,239 @@ class RawFeature(_message.Message):
     sequence_delim: str
     def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., use_mask: bool = ..., stub_type: bool = ..., data_type: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
+class ComboFeature(_message.Message):
+    __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "pooling", "embedding_constraints", "init_fn", "trainable", "default_value", "fg_encoded_default_value", "separator", "value_dim", "hash_bucket_size", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "zch", "sequence_length", "sequence_delim")
+    class VocabDictEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPRESSION_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    POOLING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
+    HASH_BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_LIST_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_DICT_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_FILE_FIELD_NUMBER: _ClassVar[int]
+    ASSET_DIR_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_BUCKETIZE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ZCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
+    feature_name: str
+    expression: _containers.RepeatedScalarFieldContainer[str]
+    embedding_name: str
+    embedding_dim: int
+    pooling: str
+    embedding_constraints: ParameterConstraints
+    init_fn: str
+    trainable: bool
+    default_value: str
+    fg_encoded_default_value: str
+    separator: str
+    value_dim: int
+    hash_bucket_size: int
+    vocab_list: _containers.RepeatedScalarFieldContainer[str]
+    vocab_dict: _containers.ScalarMap[str, int]
+    vocab_file: str
+    asset_dir: str
+    default_bucketize_value: int
+    zch: ZeroCollisionHash
+    sequence_length: int
+    sequence_delim: str
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[_Iterable[str]] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., value_dim: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., zch: _Optional[_Union[ZeroCollisionHash, _Mapping]] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+
+class ExprFeature(_message.Message):
+    __slots__ = ("feature_name", "expression", "variables", "fill_missing", "embedding_name", "embedding_dim", "pooling", "embedding_constraints", "init_fn", "trainable", "default_value", "fg_encoded_default_value", "separator", "value_dim", "boundaries", "sequence_length", "sequence_delim")
+    FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPRESSION_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    FILL_MISSING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    POOLING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
+    feature_name: str
+    expression: str
+    variables: _containers.RepeatedScalarFieldContainer[str]
+    fill_missing: float
+    embedding_name: str
+    embedding_dim: int
+    pooling: str
+    embedding_constraints: ParameterConstraints
+    init_fn: str
+    trainable: bool
+    default_value: str
+    fg_encoded_default_value: str
+    separator: str
+    value_dim: int
+    boundaries: _containers.RepeatedScalarFieldContainer[float]
+    sequence_length: int
+    sequence_delim: str
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., variables: _Optional[_Iterable[str]] = ..., fill_missing: _Optional[float] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., value_dim: _Optional[int] = ..., boundaries: _Optional[_Iterable[float]] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+
+class LookupFeature(_message.Message):
+    __slots__ = ("feature_name", "map", "key", "combiner", "need_discrete", "need_key", "value_separator", "normalizer", "embedding_name", "embedding_dim", "pooling", "embedding_constraints", "init_fn", "trainable", "default_value", "fg_encoded_default_value", "separator", "value_dim", "boundaries", "num_buckets", "hash_bucket_size", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "zch", "fg_value_type", "sequence_length", "sequence_delim")
+    class VocabDictEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    COMBINER_FIELD_NUMBER: _ClassVar[int]
+    NEED_DISCRETE_FIELD_NUMBER: _ClassVar[int]
+    NEED_KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZER_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    POOLING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    NUM_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    HASH_BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_LIST_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_DICT_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_FILE_FIELD_NUMBER: _ClassVar[int]
+    ASSET_DIR_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_BUCKETIZE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ZCH_FIELD_NUMBER: _ClassVar[int]
+    FG_VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
+    feature_name: str
+    map: str
+    key: str
+    combiner: str
+    need_discrete: bool
+    need_key: bool
+    value_separator: str
+    normalizer: str
+    embedding_name: str
+    embedding_dim: int
+    pooling: str
+    embedding_constraints: ParameterConstraints
+    init_fn: str
+    trainable: bool
+    default_value: str
+    fg_encoded_default_value: str
+    separator: str
+    value_dim: int
+    boundaries: _containers.RepeatedScalarFieldContainer[float]
+    num_buckets: int
+    hash_bucket_size: int
+    vocab_list: _containers.RepeatedScalarFieldContainer[str]
+    vocab_dict: _containers.ScalarMap[str, int]
+    vocab_file: str
+    asset_dir: str
+    default_bucketize_value: int
+    zch: ZeroCollisionHash
+    fg_value_type: str
+    sequence_length: int
+    sequence_delim: str
+    def __init__(self, feature_name: _Optional[str] = ..., map: _Optional[str] = ..., key: _Optional[str] = ..., combiner: _Optional[str] = ..., need_discrete: bool = ..., need_key: bool = ..., value_separator: _Optional[str] = ..., normalizer: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., value_dim: _Optional[int] = ..., boundaries: _Optional[_Iterable[float]] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., zch: _Optional[_Union[ZeroCollisionHash, _Mapping]] = ..., fg_value_type: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+
+class MatchFeature(_message.Message):
+    __slots__ = ("feature_name", "nested_map", "pkey", "skey", "need_discrete", "show_pkey", "show_skey", "normalizer", "embedding_name", "embedding_dim", "pooling", "embedding_constraints", "init_fn", "trainable", "default_value", "fg_encoded_default_value", "separator", "value_dim", "boundaries", "num_buckets", "hash_bucket_size", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "zch", "fg_value_type", "sequence_length", "sequence_delim")
+    class VocabDictEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    NESTED_MAP_FIELD_NUMBER: _ClassVar[int]
+    PKEY_FIELD_NUMBER: _ClassVar[int]
+    SKEY_FIELD_NUMBER: _ClassVar[int]
+    NEED_DISCRETE_FIELD_NUMBER: _ClassVar[int]
+    SHOW_PKEY_FIELD_NUMBER: _ClassVar[int]
+    SHOW_SKEY_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZER_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_DIM_FIELD_NUMBER: _ClassVar[int]
+    POOLING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    INIT_FN_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    FG_ENCODED_DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SEPARATOR_FIELD_NUMBER: _ClassVar[int]
+    VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    NUM_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    HASH_BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_LIST_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_DICT_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_FILE_FIELD_NUMBER: _ClassVar[int]
+    ASSET_DIR_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_BUCKETIZE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ZCH_FIELD_NUMBER: _ClassVar[int]
+    FG_VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
+    feature_name: str
+    nested_map: str
+    pkey: str
+    skey: str
+    need_discrete: bool
+    show_pkey: bool
+    show_skey: bool
+    normalizer: str
+    embedding_name: str
+    embedding_dim: int
+    pooling: str
+    embedding_constraints: ParameterConstraints
+    init_fn: str
+    trainable: bool
+    default_value: str
+    fg_encoded_default_value: str
+    separator: str
+    value_dim: int
+    boundaries: _containers.RepeatedScalarFieldContainer[float]
+    num_buckets: int
+    hash_bucket_size: int
+    vocab_list: _containers.RepeatedScalarFieldContainer[str]
+    vocab_dict: _containers.ScalarMap[str, int]
+    vocab_file: str
+    asset_dir: str
+    default_bucketize_value: int
+    zch: ZeroCollisionHash
+    fg_value_type: str
+    sequence_length: int
+    sequence_delim: str
+    def __init__(self, feature_name: _Optional[str] = ..., nested_map: _Optional[str] = ..., pkey: _Optional[str] = ..., skey: _Optional[str] = ..., need_discrete: bool = ..., show_pkey: bool = ..., show_skey: bool = ..., normalizer: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., value_dim: _Optional[int] = ..., boundaries: _Optional[_Iterable[float]] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., zch: _Optional[_Union[ZeroCollisionHash, _Mapping]] = ..., fg_value_type: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+
 class FeatureGroupConfig(_message.Message):
     __slots__ = ("group_name", "feature_names", "group_type", "sequence_groups", "sequence_encoders", "embedding_name_suffix")
     GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -911,14 +1168,18 @@ class SeqGroupConfig(_message.Message):
     def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., embedding_name_suffix: _Optional[str] = ...) -> None: ...
 
 class SeqEncoderConfig(_message.Message):
-    __slots__ = ("din_encoder", "simple_attention", "pooling_encoder")
+    __slots__ = ("din_encoder", "simple_attention", "pooling_encoder", "multi_window_din_encoder", "self_attention_encoder")
     DIN_ENCODER_FIELD_NUMBER: _ClassVar[int]
     SIMPLE_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     POOLING_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    MULTI_WINDOW_DIN_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    SELF_ATTENTION_ENCODER_FIELD_NUMBER: _ClassVar[int]
     din_encoder: DINEncoder
     simple_attention: SimpleAttention
     pooling_encoder: PoolingEncoder
-    def __init__(self, din_encoder: _Optional[_Union[DINEncoder, _Mapping]] = ..., simple_attention: _Optional[_Union[SimpleAttention, _Mapping]] = ..., pooling_encoder: _Optional[_Union[PoolingEncoder, _Mapping]] = ...) -> None: ...
+    multi_window_din_encoder: MultiWindowDINEncoder
+    self_attention_encoder: SelfAttentionEncoder
+    def __init__(self, din_encoder: _Optional[_Union[DINEncoder, _Mapping]] = ..., simple_attention: _Optional[_Union[SimpleAttention, _Mapping]] = ..., pooling_encoder: _Optional[_Union[PoolingEncoder, _Mapping]] = ..., multi_window_din_encoder: _Optional[_Union[MultiWindowDINEncoder, _Mapping]] = ..., self_attention_encoder: _Optional[_Union[SelfAttentionEncoder, _Mapping]] = ...) -> None: ...
 
 class DINEncoder(_message.Message):
     __slots__ = ("name", "input", "attn_mlp", "max_seq_length")
@@ -953,6 +1214,34 @@ class PoolingEncoder(_message.Message):
     pooling_type: str
     max_seq_length: int
     def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., pooling_type: _Optional[str] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
+
+class MultiWindowDINEncoder(_message.Message):
+    __slots__ = ("name", "input", "attn_mlp", "windows_len")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    ATTN_MLP_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_LEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    attn_mlp: MLP
+    windows_len: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., attn_mlp: _Optional[_Union[MLP, _Mapping]] = ..., windows_len: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SelfAttentionEncoder(_message.Message):
+    __slots__ = ("name", "input", "multihead_attn_dim", "num_heads", "dropout", "max_seq_length")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    MULTIHEAD_ATTN_DIM_FIELD_NUMBER: _ClassVar[int]
+    NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
+    DROPOUT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEQ_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    multihead_attn_dim: int
+    num_heads: int
+    dropout: float
+    max_seq_length: int
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., multihead_attn_dim: _Optional[int] = ..., num_heads: _Optional[int] = ..., dropout: _Optional[float] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
     __slots__ = ("feature_groups", "num_class", "losses", "metrics", "train_metrics", "use_pareto_loss_weight", "kernel", "pareto_gradient", "dlrm", "deepfm", "multi_tower", "multi_tower_din", "mask_net", "wide_and_deep", "dcn_v1", "dcn_v2", "wukong", "simple_multi_task", "mmoe", "dbmtl", "ple", "pepnet", "custom")

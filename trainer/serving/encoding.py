@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.normalizer import Normalizer
+from preprocessing.normalizer import Expression, Normalizer
 from trainer.config import ConfigError
 from trainer.data.features import (
     Boundaries,
     Coding,
+    Combination,
     Feature,
+    Formula,
     Hashed,
     IdFeature,
     Ids,
     RawFeature,
     Sequence,
+    Source,
 )
 from trainer.data.vocabulary import Vocabulary
 
@@ -28,8 +31,10 @@ def feature_to_json(feature: Feature) -> dict[str, Any]:
     found = {
         field.name: getattr(feature, field.name)
         for field in fields(feature)
-        if field.name not in _ONLY_TRAINED
+        if field.name not in (*_ONLY_TRAINED, "source")
     }
+    if feature.source is not None:
+        found["source"] = _source_to_json(feature.source)
     if feature.sequence is not None:
         found["sequence"] = asdict(feature.sequence)
     if isinstance(feature, RawFeature):
@@ -44,6 +49,8 @@ def feature_from_json(content: dict[str, Any]) -> Feature:
     found["default_values"] = tuple(found["default_values"])
     if found["sequence"] is not None:
         found["sequence"] = Sequence(**found["sequence"])
+    if "source" in found:
+        found["source"] = _source_from_json(found["source"])
     if is_raw:
         return RawFeature(**{**found, "normalizer": _normalizer(found["normalizer"])})
     return IdFeature(**{**found, "coding": _coding_from_json(found["coding"])})
@@ -75,6 +82,19 @@ def _coding_from_json(content: dict[str, Any]) -> Coding:
         words, ids = pa.array(content["words"], pa.string()), np.array(content["ids"], np.int64)
         return Vocabulary(words, ids, content["size"])
     return {"ids": Ids(), "xxhash64": Hashed()}[kind]
+
+
+def _source_to_json(source: Source) -> dict[str, Any]:
+    if isinstance(source, Combination):
+        return {"kind": "combination", "columns": list(source.columns)}
+    return {"kind": "formula", "columns": list(source.columns), "text": source.expression.text}
+
+
+def _source_from_json(content: dict[str, Any]) -> Source:
+    columns = tuple(content["columns"])
+    if content["kind"] == "combination":
+        return Combination(columns)
+    return Formula(Expression.parse(content["text"], columns))
 
 
 def _text(normalizer: Normalizer | None) -> str | None:

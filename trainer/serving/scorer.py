@@ -21,7 +21,9 @@ from trainer.checks.features import check_features
 from trainer.config import ConfigError
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec, encode_rows
+from trainer.data.features import IdFeature, id_features
 from trainer.data.rows import Rows
+from trainer.models.sequence import JaggedSequence
 from trainer.prediction.input import spark_type
 from trainer.prediction.scores import TaskScores
 from trainer.serving.encoding import feature_from_json
@@ -106,14 +108,19 @@ class Scorer:
         for group in self.groups:
             for position, found, found_lengths in group.look_up(rows):
                 vectors[position], lengths[position] = found, found_lengths
+        for position, feature in self._features_with_items():
+            items = rows.lists[feature.items]
+            ids = JaggedSequence.of(vectors[position], self._on_device(items.values))
+            vectors[position] = ids.pooled(is_mean=feature.pooling == "mean")
+            lengths[position] = self._on_device(items.lengths)
         columns = self._dense_columns(rows)
         for position, lookup in enumerate(self.lookups):
             if lookup.part == "dense":
                 vectors[position] = columns[lookup.feature]
             elif lookup.part == "sequence_dense":
                 lists = rows.lists[lookup.feature]
-                vectors[position] = torch.from_numpy(lists.values).to(self.device)
-                lengths[position] = torch.from_numpy(lists.lengths).to(self.device)
+                vectors[position] = self._on_device(lists.values)
+                lengths[position] = self._on_device(lists.lengths)
         in_order = [vectors[position] for position in range(len(self.lookups))]
         of_sequences = [
             lengths[position]
@@ -121,6 +128,16 @@ class Scorer:
             if lookup.part.startswith("sequence")
         ]
         return self.dense(in_order, of_sequences)
+
+    def _features_with_items(self) -> list[tuple[int, IdFeature]]:
+        """Lookups, by their positions, of sequences whose items have any number of ids."""
+        sequences = id_features(self.spec.features, "sequences")
+        pooled = {feature.name: feature for feature in sequences if feature.pools_items}
+        found = [(position, pooled.get(each.feature)) for position, each in enumerate(self.lookups)]
+        return [(position, feature) for position, feature in found if feature is not None]
+
+    def _on_device(self, values: NDArray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     def _dense_columns(self, rows: Rows) -> dict[str, Tensor]:
         """The columns of each raw feature, [B, dim], by its name."""
