@@ -26,7 +26,8 @@ from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features
 from trainer.evaluate import evaluates_averages
 from trainer.models import ClickModel, build_model
-from trainer.models.embeddings import Embedded, Lookup, TableConfig
+from trainer.models.embeddings import Embedded, TableConfig
+from trainer.models.lookups import Lookup
 from trainer.objective import Objective
 from trainer.prediction.predict import task_scores
 from trainer.serving.encoding import feature_to_json
@@ -247,10 +248,6 @@ def _pooling(config: TableConfig) -> str:
 
 def _table_lookup(lookup: Lookup, tables: list[Table]) -> TableLookup:
     """The lookup with its table's number."""
-    name = {
-        "ids": f"pooled.embedding_bags.{lookup.table}.weight",
-        "weighted_ids": f"weighted.embedding_bags.{lookup.table}.weight",
-        "sequences": f"sequences.{lookup.width}.embeddings.{lookup.table}.weight",
-    }.get(lookup.part)
-    number = None if name is None else [table.name for table in tables].index(name)
+    names = [table.name for table in tables]
+    number = names.index(lookup.parameter) if lookup.table else None
     return TableLookup(lookup.feature.name, lookup.part, lookup.width, number)

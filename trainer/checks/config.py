@@ -26,6 +26,7 @@ from trainer.data.feature_config import parse_features, used_features
 from trainer.data.features import IdFeature
 from trainer.data.reader import SessionDataset
 from trainer.models import build_model
+from trainer.models.groups import plan_groups
 from trainer.optim.replicated import check_replicated
 from trainer.protos.pipeline_pb2 import EasyRecConfig, ParameterConstraints
 from trainer.tasks import Task, parse_tasks
@@ -115,8 +116,10 @@ def _check_names(config: EasyRecConfig) -> None:
     """Names that become names of parameters, which PyTorch restricts."""
     named = [("tower_name", tower.tower_name) for tower in task_towers(config)]
     named += [("group_name", group.group_name) for group in config.model_config.feature_groups]
-    ids = [each for each in used_features(config) if isinstance(each, IdFeature)]
-    named += [("embedding_name", each.table) for each in ids]
+    plans = plan_groups(used_features(config), config.model_config)
+    named += [
+        ("embedding_name", each.table) for plan in plans for each in plan.lookups if each.table
+    ]
     for field, name in named:
         if not name or "." in name or hasattr(nn.ModuleDict, name):
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from preprocessing.normalizer import Normalizer
@@ -30,7 +30,7 @@ def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
         if feature.name in by_name:
             raise ConfigError(f"feature_name must be unique, but `{feature.name}` is twice")
         by_name[feature.name] = feature
-    _check_shared_tables(list(by_name.values()))
+    _check_constraints(list(by_name.values()))
     return list(by_name.values())
 
 
@@ -41,7 +41,8 @@ def used_features(config: pb.EasyRecConfig) -> list[Feature]:
         used.update(group.feature_names)
         for sequence in group.sequence_groups:
             used.update(sequence.feature_names)
-    return [feature for feature in parse_features(config) if feature.name in used]
+    found = [feature for feature in parse_features(config) if feature.name in used]
+    return _weighted_together(found)
 
 
 def _entries(
@@ -200,8 +201,6 @@ class _Entry:
             raise self.error("embedding_dim must be positive, but is missing or 0")
         if message.pooling not in ("sum", "mean"):
             raise self.error(f"pooling must be sum or mean, but got: `{message.pooling}`")
-        if not message.trainable:
-            raise self.error("trainable must be true: no table can be frozen here")
         is_raw = self.kind.endswith("raw_feature")
         coding, num_embeddings = self._boundaries() if is_raw else self._id_coding()
         return IdFeature(
@@ -221,6 +220,7 @@ class _Entry:
             constraints=(
                 message.embedding_constraints if message.HasField("embedding_constraints") else None
             ),
+            trainable=message.trainable,
         )
 
     def _is_weighted(self) -> bool:
@@ -282,29 +282,40 @@ class _Entry:
             raise self.error("zch must have one of lfu, lru, distance_lfu, but has none")
         if self.message.weighted:
             raise self.error("weighted must be false with zch, which has no weights")
+        if not self.message.trainable:
+            raise self.error("trainable must be true with zch, which gives rows to new values")
         exponent = getattr(getattr(zch, policy), "decay_exponent", 1.0)
         return ZeroCollision(policy, exponent, zch.eviction_interval)
 
 
-def _check_shared_tables(features: list[Feature]) -> None:
-    tables: dict[str, IdFeature] = {}
+def _check_constraints(features: list[Feature]) -> None:
+    """Those of one embedding_name must be equal: TorchRec's planner has one entry a table name.
+
+    What else must be equal, trainer/models/lookups.py checks.
+    """
     constrained: dict[str, IdFeature] = {}  # features without constraints leave the table's alone
     for feature in features:
-        if not isinstance(feature, IdFeature):
-            continue
-        first = tables.setdefault(feature.table, feature)
-        for name in ("embedding_dim", "num_embeddings", "pooling", "init_fn", "zch"):
-            _check_equal(first, feature, name, name)
-        if feature.constraints is not None:
+        if isinstance(feature, IdFeature) and feature.constraints is not None:
             first = constrained.setdefault(feature.table, feature)
-            _check_equal(first, feature, "constraints", "embedding_constraints")
+            told = [" ".join(str(each.constraints).split()) for each in (first, feature)]
+            if told[0] != told[1]:
+                raise ConfigError(
+                    f"id_features `{first.name}` and `{feature.name}` share embedding_name "
+                    f"`{feature.table}`, so their embedding_constraints must be equal, "
+                    f"but got: {told[0]} and {told[1]}"
+                )
 
 
-def _check_equal(first: IdFeature, feature: IdFeature, attribute: str, field: str) -> None:
-    values = [getattr(each, attribute) for each in (first, feature)]
-    if values[0] != values[1]:
-        told = [" ".join(str(value).split()) for value in values]
-        raise ConfigError(
-            f"id_features `{first.name}` and `{feature.name}` share embedding_name "
-            f"`{feature.table}`, so their {field} must be equal, but got: {told[0]} and {told[1]}"
-        )
+def _weighted_together(features: list[Feature]) -> list[Feature]:
+    """Features that share a table with one of weighted values join its collection."""
+    ids = [each for each in features if isinstance(each, IdFeature)]
+    tables = {each.table for each in ids if each.is_weighted}
+
+    def joins(feature: IdFeature) -> bool:
+        is_pooled = feature.sequence is None and feature.zch is None
+        return is_pooled and not feature.is_weighted and feature.table in tables
+
+    return [
+        replace(each, joins_weighted=True) if isinstance(each, IdFeature) and joins(each) else each
+        for each in features
+    ]

@@ -80,12 +80,15 @@ class IdFeature:
         coding: how values become ids.
         pooling: "sum" or "mean"; of no meaning in a sequence.
         is_weighted: values have weights: maps, or text `id:weight`.
+        joins_weighted: values have none, but some feature with weights shares the table; each
+            value then has the weight 1, so that they are looked up together.
         sequence: None for a feature that is pooled.
         default_values: texts in place of no value; empty for none.
         separator: between the values of a row (of an item in a sequence), where they are text.
         max_values: a row (an item in a sequence) keeps its first ones; 0 is no limit.
         init_fn: as the config writes it; empty for uniform values.
         constraints: on the table's sharding.
+        trainable: whether training moves the table.
     """
 
     name: str
@@ -96,19 +99,21 @@ class IdFeature:
     coding: Coding
     pooling: str = "sum"
     is_weighted: bool = False
+    joins_weighted: bool = False
     sequence: Sequence | None = None
     default_values: tuple[str, ...] = ()
     separator: str = "\x1d"
     max_values: int = 0
     init_fn: str = ""
     constraints: pb.ParameterConstraints | None = None
+    trainable: bool = True
 
     @property
     def part(self) -> Part:
         """The attribute of SessionBatch that holds it."""
         if self.sequence is not None:
             return "sequences"
-        return "weighted_ids" if self.is_weighted else "ids"
+        return "weighted_ids" if self.is_weighted or self.joins_weighted else "ids"
 
     @property
     def zch(self) -> ZeroCollision | None:

@@ -743,26 +743,30 @@ class RawFeature(_message.Message):
     def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class FeatureGroupConfig(_message.Message):
-    __slots__ = ("group_name", "feature_names", "group_type", "sequence_groups", "sequence_encoders")
+    __slots__ = ("group_name", "feature_names", "group_type", "sequence_groups", "sequence_encoders", "embedding_name_suffix")
     GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     GROUP_TYPE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_ENCODERS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_SUFFIX_FIELD_NUMBER: _ClassVar[int]
     group_name: str
     feature_names: _containers.RepeatedScalarFieldContainer[str]
     group_type: FeatureGroupType
     sequence_groups: _containers.RepeatedCompositeFieldContainer[SeqGroupConfig]
     sequence_encoders: _containers.RepeatedCompositeFieldContainer[SeqEncoderConfig]
-    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ..., sequence_groups: _Optional[_Iterable[_Union[SeqGroupConfig, _Mapping]]] = ..., sequence_encoders: _Optional[_Iterable[_Union[SeqEncoderConfig, _Mapping]]] = ...) -> None: ...
+    embedding_name_suffix: str
+    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., group_type: _Optional[_Union[FeatureGroupType, str]] = ..., sequence_groups: _Optional[_Iterable[_Union[SeqGroupConfig, _Mapping]]] = ..., sequence_encoders: _Optional[_Iterable[_Union[SeqEncoderConfig, _Mapping]]] = ..., embedding_name_suffix: _Optional[str] = ...) -> None: ...
 
 class SeqGroupConfig(_message.Message):
-    __slots__ = ("group_name", "feature_names")
+    __slots__ = ("group_name", "feature_names", "embedding_name_suffix")
     GROUP_NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_NAME_SUFFIX_FIELD_NUMBER: _ClassVar[int]
     group_name: str
     feature_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    embedding_name_suffix: str
+    def __init__(self, group_name: _Optional[str] = ..., feature_names: _Optional[_Iterable[str]] = ..., embedding_name_suffix: _Optional[str] = ...) -> None: ...
 
 class SeqEncoderConfig(_message.Message):
     __slots__ = ("din_encoder", "simple_attention", "pooling_encoder")

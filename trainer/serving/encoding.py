@@ -20,7 +20,7 @@ from trainer.data.features import (
 )
 from trainer.data.vocabulary import Vocabulary
 
-_ONLY_TRAINED = ("init_fn", "constraints")  # of no meaning once a model is trained
+_ONLY_TRAINED = ("init_fn", "constraints", "trainable")  # of no meaning once a model is trained
 
 
 def feature_to_json(feature: Feature) -> dict[str, Any]:
