@@ -12,6 +12,7 @@ trainer/models/lookups.py says which feature is where, and what shares a table.
 B rows, T values of a sequence feature in all rows, D width of an embedding.
 """
 
+import itertools
 from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
@@ -170,10 +171,13 @@ class EmbeddingTables(nn.Module):
         """What an EmbeddingBagCollection gave: a KeyedTensor, its keys in the order of shards."""
         columns = keyed.values().split(keyed.length_per_key(), dim=1)
         by_key = dict(zip(keyed.keys(), columns, strict=True))
-        rows = {lookup: by_key[_output_key(lookup, by_key)] for lookup in self._of(part)}
-        found.rows.update({lookup.key: each for lookup, each in rows.items()})
-        trained = [each for lookup, each in rows.items() if lookup.is_trained]
-        found.trained.extend([keyed.values()] if len(trained) == len(rows) else trained)
+        lookups = self._of(part)
+        rows = [by_key[_output_key(lookup, by_key)] for lookup in lookups]
+        found.rows.update(zip((lookup.key for lookup in lookups), rows, strict=True))
+        is_trained = [lookup.is_trained for lookup in lookups]
+        found.trained.extend(
+            [keyed.values()] if all(is_trained) else itertools.compress(rows, is_trained)
+        )
 
 
 def _output_key(lookup: Lookup, keys: Container[str]) -> str:
