@@ -37,7 +37,7 @@ _ID_FIELDS = _COMMON_FIELDS | {
     *("num_buckets", "hash_bucket_size", "vocab_list", "vocab_dict", "default_bucketize_value"),
     "fg_value_type",
 }
-_RAW_FIELDS = _COMMON_FIELDS | {"boundaries", "normalizer"}
+_RAW_FIELDS = _COMMON_FIELDS | {"boundaries", "normalizer", "autodis", "mlp"}
 # Fields whose values are columns that the trainer reads as they are.
 _COLUMN_FIELDS = {
     *("label_fields", "sample_weight_fields", "label_name", "sample_weight_name"),

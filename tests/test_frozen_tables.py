@@ -11,12 +11,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from tests.datasets import write_dataset
+from tests.datasets import click_table, write_dataset
 from tests.test_sequence_training import sequence_config, sequence_table
 from tests.test_sharding_types import flat
-from trainer.config import edit_config, parse_config
+from tests.training_here import all_tensors, one_rank, trainer_here
+from trainer.config import ConfigError, edit_config, parse_config
 from trainer.trainer import Trainer
 
+assert one_rank  # a fixture that is imported to be used by name
 STOP_AT, NUM_STEPS = 2, 4
 FEATURE = "feature_configs[{}].id_feature."
 FROZEN = {  # by what freezes them: how they lie in the second case
@@ -132,3 +134,33 @@ def test_training_with_frozen_tables_resumes_exactly(folder, case):
 def test_the_schedule_leaves_their_rate_at_zero(folder, case):
     rates = torch.load(folder / f"{case} tuned.result")["rates"]
     assert len(rates) == 2 and min(rates) == 0.0
+
+
+USER = "feature_configs[0]__id_feature__trainable"
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_tables_freeze_on_going_on_but_do_not_melt(tmp_path):
+    write_dataset(tmp_path / "train", click_table(20))
+    frozen: dict[str, Any] = {USER: False}
+    for num_steps, edits in ((2, {}), (4, frozen)):
+        trainer = trainer_here(tmp_path, "model", train_config__num_steps=num_steps, **edits)
+        before = all_tensors(trainer)
+        trainer.train_and_evaluate()
+        after = all_tensors(trainer)
+        for table, is_frozen in (("user_id_emb", num_steps == 4), ("item_id_emb", False)):
+            name = f"model.tables.pooled.embedding_bags.{table}.weight"
+            assert torch.equal(after[name], before[name]) == is_frozen
+    with pytest.raises(ConfigError, match=r"it has no optimizer.parameters.*user_id_emb.momentum1"):
+        trainer_here(tmp_path, "model", train_config__num_steps=6)
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_task_weights_do_not_see_frozen_tables(tmp_path):
+    write_dataset(tmp_path / "train", click_table(20))
+    cases: list[tuple[dict[str, Any], list[int]]] = [({}, [24]), ({USER: False}, [8, 4, 4])]
+    for edits, widths in cases:
+        trainer = trainer_here(tmp_path, "model", **edits)
+        objective: Any = trainer.model.module
+        found = objective.model.tables(next(trainer.loader.batches()))
+        assert [each.shape[1] for each in found.trained] == widths

@@ -217,7 +217,8 @@ def test_shared_weighted_tables_are_trained(tmp_path):
     batch = next(trainer.loader.batches())
     trainer.train_step(batch)
     after = {k.removeprefix("model.tables."): v for k, v in all_tensors(trainer).items()}
-    items = set(batch.weighted_ids["item_id"].values().tolist())  # pyright: ignore[reportOptionalSubscript]
+    assert batch.weighted_ids is not None
+    items = set(batch.weighted_ids["item_id"].values().tolist())
     moved = set((after[name] != before[name]).any(dim=1).nonzero().flatten().tolist())
     assert moved == items | {(item + 1) % 30 for item in items}
 
@@ -236,7 +237,9 @@ def test_wide_tables_start_as_their_features_do():
         for name, value in (("shared", 0.5), ("shared_wide", expected)):
             init_fn = configs[f"pooled.embedding_bags.{name}.weight"].init_fn
             assert init_fn is not None
-            assert init_fn(torch.zeros(2)).tolist() == [value, value]
+            values = torch.zeros(2)
+            init_fn(values)
+            assert values.tolist() == [value, value]
 
 
 @pytest.mark.parametrize(

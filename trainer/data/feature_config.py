@@ -14,6 +14,7 @@ from trainer.data.features import (
     Hashed,
     IdFeature,
     Ids,
+    NumberEmbedding,
     RawFeature,
     Sequence,
     ZeroCollision,
@@ -121,6 +122,13 @@ class _Entry:
             for name in ("embedding_name", "embedding_constraints", "init_fn"):
                 if message.HasField(name):
                     raise self.error(f"{name} takes effect with boundaries alone; remove it")
+        if self.kind.endswith("raw_feature"):
+            chosen = message.WhichOneof("dense_emb")
+            if chosen and (message.boundaries or self.sequence is not None):
+                raise self.error(
+                    f"{chosen} takes effect without boundaries and outside sequences alone; "
+                    f"remove it"
+                )
         elif self.kind.endswith("id_feature"):
             words = message.vocab_list or message.vocab_dict or message.vocab_file
             if message.HasField("default_bucketize_value") and not words:
@@ -193,6 +201,27 @@ class _Entry:
             normalizer=self._normalizer(),
             separator=self._separator(),
             sequence=self.sequence,
+            embedding=self._number_embedding(),
+        )
+
+    def _number_embedding(self) -> NumberEmbedding | None:
+        """Of `mlp` or `autodis`."""
+        message, kind = self.message, self.message.WhichOneof("dense_emb")
+        if kind is None:
+            return None
+        if message.embedding_dim == 0:
+            raise self.error(f"{kind} needs an embedding_dim, but it is missing or 0")
+        if kind == "mlp":
+            return NumberEmbedding(message.embedding_dim)
+        config = message.autodis
+        if message.value_dim != 1:
+            raise self.error(f"value_dim must be 1 with autodis, but got: {message.value_dim}")
+        for name in ("num_channels", "temperature"):
+            if not 0 < getattr(config, name) < math.inf:
+                value = getattr(config, name)
+                raise self.error(f"autodis.{name} must be positive, but got: {value:g}")
+        return NumberEmbedding(
+            message.embedding_dim, config.num_channels, config.temperature, config.keep_prob
         )
 
     def _id(self) -> IdFeature:

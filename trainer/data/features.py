@@ -122,11 +122,26 @@ class IdFeature:
 
 
 @dataclass(frozen=True)
+class NumberEmbedding:
+    """How a number becomes an embedding, see trainer/models/numbers.py.
+
+    width: of the embedding, D.
+    num_channels: of AutoDis, with keep_prob and temperature; 0 for a product with a matrix.
+    """
+
+    width: int
+    num_channels: int = 0
+    temperature: float = 0.0
+    keep_prob: float = 0.0
+
+
+@dataclass(frozen=True)
 class RawFeature:
     """A numeric feature of `dim` float32 values a row, or a value of a sequence.
 
     `default_values`, `dim` of them, take the place of null and of empty text or lists, and are
-    not normalized. None in a sequence: an empty one stays empty.
+    not normalized. None in a sequence: an empty one stays empty. `embedding` is None where groups
+    see the numbers themselves.
     """
 
     name: str
@@ -136,6 +151,12 @@ class RawFeature:
     normalizer: Normalizer | None = None
     separator: str = "\x1d"
     sequence: Sequence | None = None
+    embedding: NumberEmbedding | None = None
+
+    @property
+    def width(self) -> int:
+        """Of what groups see of it."""
+        return self.dim if self.embedding is None else self.embedding.width
 
     @property
     def part(self) -> Part:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.data.features import Feature, IdFeature
+from trainer.data.features import Feature, IdFeature, RawFeature
 from trainer.models.embeddings import Embedded
 from trainer.models.lookups import Lookup
+from trainer.models.numbers import NumberEmbeddings
 from trainer.models.sequence import JaggedSequence, build_encoder
 from trainer.models.session_linear import Sessions, side_by_side
 from trainer.protos import pipeline_pb2 as pb
@@ -105,10 +106,11 @@ class FeatureGroups(nn.Module):
         super().__init__()
         self.plans = plans
         self.encoders = nn.ModuleDict()
+        self.numbers = NumberEmbeddings(each for plan in plans for each in plan.lookups)
         all_widths: dict[str, tuple[int, ...]] = {}
         inner: set[str] = set()
         for plan in plans:
-            rows = tuple(lookup.width for lookup in plan.rows)
+            rows = _widths(plan.rows)
             if plan.values:
                 keys = (f"{plan.name}.query", f"{plan.name}.sequence")
                 all_widths |= dict(zip(keys, (rows, _widths(plan.values)), strict=True))
@@ -140,11 +142,10 @@ class FeatureGroups(nn.Module):
                 inputs[plan.name] = side_by_side(parts, names, sessions)
         return inputs
 
-    @staticmethod
-    def _row(lookup: Lookup, embedded: Embedded) -> Tensor:
-        """A vector a row: as it was found, or a query's values pooled."""
+    def _row(self, lookup: Lookup, embedded: Embedded) -> Tensor:
+        """A vector a row: as it was found, of a number embedded, or a query's values pooled."""
         if lookup.part != "sequences":
-            return embedded.rows[lookup.key]
+            return self.numbers.of(lookup, embedded.rows[lookup.key])
         assert isinstance(lookup.feature, IdFeature)
         jagged = embedded.values[lookup.key]
         sequence = JaggedSequence.of(jagged.values(), jagged.lengths())
@@ -152,7 +153,9 @@ class FeatureGroups(nn.Module):
 
 
 def _widths(lookups: tuple[Lookup, ...]) -> tuple[int, ...]:
-    return tuple(lookup.width for lookup in lookups)
+    """Of what a group sees of each."""
+    pairs = ((lookup.feature, lookup.width) for lookup in lookups)
+    return tuple(each.width if isinstance(each, RawFeature) else width for each, width in pairs)
 
 
 def _check_equal_lengths(plan: GroupPlan, lengths: list[Tensor]) -> None:

@@ -20,7 +20,8 @@ from trainer.data.features import (
 )
 from trainer.data.vocabulary import Vocabulary
 
-_ONLY_TRAINED = ("init_fn", "constraints", "trainable")  # of no meaning once a model is trained
+# Of no meaning once a model is trained, or in its dense part.
+_NOT_ENCODING = ("init_fn", "constraints", "trainable", "embedding")
 
 
 def feature_to_json(feature: Feature) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def feature_to_json(feature: Feature) -> dict[str, Any]:
     found = {
         field.name: getattr(feature, field.name)
         for field in fields(feature)
-        if field.name not in _ONLY_TRAINED
+        if field.name not in _NOT_ENCODING
     }
     if feature.sequence is not None:
         found["sequence"] = asdict(feature.sequence)
