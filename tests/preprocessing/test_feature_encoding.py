@@ -250,8 +250,11 @@ def test_configs_that_cannot_be_used(encode, tmp_path, old, new, message):
 
 
 def test_what_the_model_makes_of_a_feature_does_not_change_its_encoding():
-    text = 'feature_configs { raw_feature { feature_name: "f" value_dim: 1 %s } }'
+    text = """data_config { fg_mode: FG_NORMAL }
+        feature_configs { raw_feature { feature_name: "f" value_dim: 1 %s } }
+        model_config { feature_groups { feature_names: "f" } }"""
     plain = pipeline_text.read_features(text % "")
+    assert len(plain) == 1
     for more in ("embedding_dim: 4 mlp {}", "embedding_dim: 4 autodis { num_channels: 3 }"):
         assert pipeline_text.read_features(text % more) == plain
 
