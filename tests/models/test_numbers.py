@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
-from launch import export, predict
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
 from tests.models.test_references import randomize, rows, softmax, weights
+from tests.serving_here import expect_served_as_predicted
 from tests.training_here import all_tensors, one_rank
 from trainer.checks.config import check_config
 from trainer.config import ConfigError, parse_config
@@ -19,7 +18,6 @@ from trainer.data.features import NumberEmbedding, RawFeature
 from trainer.models import build_model
 from trainer.models.numbers import AutoDis, Projection
 from trainer.protos.pipeline_pb2 import EasyRecConfig
-from trainer.serving import load_scorer
 from trainer.tasks import parse_tasks
 from trainer.trainer import Trainer
 
@@ -111,20 +109,7 @@ def test_trained_predicted_and_served_alike(tmp_path):
              if "/" not in name and ".numbers." in name
              and not torch.equal(value, before[name])]  # fmt: skip
     assert len(moved) == 5
-    flags = ["--checkpoint_path", tmp_path / "model", "--predict_input_path", tmp_path / "train"]
-    flags += ["--predict_output_path", tmp_path / "scores", "--batch_size", 1000]
-    predict.predict_run(predict.parse_args([str(flag) for flag in flags]), CPU)
-    flags = ["--checkpoint_path", tmp_path / "model", "--export_dir", tmp_path / "out"]
-    export.export_run(export.parse_args([str(flag) for flag in flags]))
-    found = load_scorer(tmp_path / "out").score(_read(tmp_path / "train"))
-    expected = _read(tmp_path / "scores")
-    for name in ("logits_ctr", "probs1_cvr"):
-        np.testing.assert_allclose(found[name], np.stack(expected[name].to_numpy()), rtol=1e-5)
-
-
-def _read(folder: Path) -> pa.Table:
-    files = sorted(folder.glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(file) for file in files])
+    expect_served_as_predicted(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.configs import two_task_config
 from tests.datasets import write_dataset
 from tests.models.test_model_checks import LOSS, MMOE
+from tests.serving_here import expect_served_as_predicted
 from tests.test_sequence_training import sequence_config, sequence_table
 from tests.training_here import all_tensors, one_rank
 from trainer.checks.config import check_config
@@ -167,10 +168,13 @@ def test_a_suffix_is_part_of_a_parameters_name():
 # ------------------------------------------------------------------ values
 
 
-def first_batch(folder: Path, **edits: Any) -> tuple[Trainer, Any, dict[str, Tensor]]:
+def first_batch(
+    folder: Path, suffix: str = "", **edits: Any
+) -> tuple[Trainer, Any, dict[str, Tensor]]:
     """A trainer of sequences and weighted ids; its first batch's embeddings; its tables."""
-    write_dataset(folder / "data", sequence_table())
-    config = sequence_config(folder, "model", data_config__num_workers=0)
+    write_dataset(folder / "train", sequence_table())
+    config = sequence_config(folder, "model", data_config__num_workers=0, train_config__num_steps=3)
+    config.train_input_path = str(folder / "train")
     config.model_config.use_pareto_loss_weight = False
     group_of_all = config.model_config.feature_groups[0]
     shared = {"embedding_name": "shared_items", "embedding_dim": 8, "num_buckets": 30}
@@ -181,6 +185,7 @@ def first_batch(folder: Path, **edits: Any) -> tuple[Trainer, Any, dict[str, Ten
         if entry.id_feature.feature_name == "candidate" and "pooling" in edits:
             entry.id_feature.pooling = edits["pooling"]
     group_of_all.feature_names.append("candidate")  # it also queries the sequence
+    group_of_all.embedding_name_suffix = suffix
     trainer = Trainer(config, torch.device("cpu"))
     objective: Any = trainer.model.module
     batch = next(trainer.loader.batches())
@@ -221,6 +226,14 @@ def test_shared_weighted_tables_are_trained(tmp_path):
     items = set(batch.weighted_ids["item_id"].values().tolist())
     moved = set((after[name] != before[name]).any(dim=1).nonzero().flatten().tolist())
     assert moved == items | {(item + 1) % 30 for item in items}
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_shared_weighted_tables_and_suffixes_are_served(tmp_path):
+    trainer, _, tensors = first_batch(tmp_path, suffix="again")
+    assert "weighted.embedding_bags.shared_items_again.weight" in tensors
+    trainer.train_and_evaluate()
+    expect_served_as_predicted(tmp_path)
 
 
 # ------------------------------------------------------------------ initial values
