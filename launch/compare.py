@@ -13,8 +13,10 @@ import torch.distributed as dist
 from launch.process import exit_now, run_on_ranks
 from trainer.checkpoints.restore import Run, find_run, restore
 from trainer.checks.config import check_config, check_data
+from trainer.checks.hashing import check_hashes_of
 from trainer.compare import Difference, compare
 from trainer.config import ConfigError, check_local
+from trainer.data.feature_config import used_features
 from trainer.data.reader import SessionDataset
 from trainer.evaluate import Scores, collect_scores, evaluates_averages
 from trainer.metrics.table import title
@@ -43,6 +45,7 @@ def model_scores(run: Run, dataset: SessionDataset, device: torch.device) -> dic
     """The scores of a model per binary task, for all rows of a dataset, in stored order."""
     check_config(run.config)
     check_data(run.config, dataset)
+    check_hashes_of(run.checkpoint, used_features(run.config), dataset.types, dataset.path)
     tasks = parse_tasks(run.config)
     model, averaged = restore(run, tasks, device, averages=evaluates_averages(run.config))
     with averaged:

@@ -16,7 +16,9 @@ from launch.flags import add_run_flags, names
 from launch.process import exit_now, run_on_ranks
 from trainer.checkpoints.restore import find_run, restore
 from trainer.checks.config import check_config, check_data
+from trainer.checks.hashing import check_hashes_of
 from trainer.config import ConfigError, check_local, task_towers
+from trainer.data.feature_config import used_features
 from trainer.data.reader import SessionDataset
 from trainer.evaluate import evaluate_dataset, evaluates_averages
 from trainer.metrics.requests import parse_requests
@@ -63,6 +65,7 @@ def evaluate_run(args: argparse.Namespace, device: torch.device) -> None:
         )
     dataset = SessionDataset.open(path)
     check_data(config, dataset)
+    check_hashes_of(run.checkpoint, used_features(config), dataset.types, dataset.path)
     tasks = parse_tasks(config)
     model, averaged = restore(run, tasks, device, averages=evaluates_averages(config))
     with averaged:

@@ -37,7 +37,7 @@ _ID_FIELDS = _COMMON_FIELDS | {
     *("num_buckets", "hash_bucket_size", "vocab_list", "vocab_dict", "default_bucketize_value"),
     "fg_value_type",
 }
-_RAW_FIELDS = _COMMON_FIELDS | {"boundaries", "normalizer"}
+_RAW_FIELDS = _COMMON_FIELDS | {"boundaries", "normalizer", "autodis", "mlp"}
 _KNOWN_FIELDS = {
     "id_feature": _ID_FIELDS,
     "raw_feature": _RAW_FIELDS,

@@ -616,8 +616,9 @@ def test_faulty_sequences():
             r"exactly one of .* but got: num_buckets, vocab_list",
         ),
         (
-            'id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 2 trainable: false }',
-            r"trainable must be true",
+            'id_feature { feature_name: "f" embedding_dim: 4 trainable: false '
+            "zch { zch_size: 8 lfu {} } }",
+            r"trainable must be true with zch",
         ),
         (
             'id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 2 sequence_length: 2 }',

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchrec import EmbeddingBagConfig, JaggedTensor, PoolingType
 
+from trainer.checkpoints.checkpoint import read_hashed_kinds
 from trainer.checkpoints.reader import CheckpointReader
 from trainer.checkpoints.restore import CONFIG_FILE, Run, check_same_model
 from trainer.config import ConfigError
@@ -26,7 +27,8 @@ from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features
 from trainer.evaluate import exports_averages
 from trainer.models import ClickModel, build_model
-from trainer.models.embeddings import Embedded, Lookup, TableConfig
+from trainer.models.embeddings import Embedded, TableConfig
+from trainer.models.lookups import Lookup
 from trainer.objective import Objective
 from trainer.prediction.predict import task_scores
 from trainer.serving.encoding import feature_to_json
@@ -104,6 +106,7 @@ def export_model(run: Run, export_dir: Path, dtype: str, asset_files: list[Path]
         "scores": [name for task in task_scores(run.config, tasks) for name in task.columns],
         "tasks": [asdict(task) for task in task_scores(run.config, tasks)],
         "features": features,
+        "hashed_columns": read_hashed_kinds(run.checkpoint),
         "lookups": [asdict(_table_lookup(each, tables)) for each in model.tables.lookups],
         "tables": [asdict(table) for table in tables],
         "versions": {"torch": torch.__version__, "torchrec": torchrec.__version__},
@@ -247,10 +250,6 @@ def _pooling(config: TableConfig) -> str:
 
 def _table_lookup(lookup: Lookup, tables: list[Table]) -> TableLookup:
     """The lookup with its table's number."""
-    name = {
-        "ids": f"pooled.embedding_bags.{lookup.table}.weight",
-        "weighted_ids": f"weighted.embedding_bags.{lookup.table}.weight",
-        "sequences": f"sequences.{lookup.width}.embeddings.{lookup.table}.weight",
-    }.get(lookup.part)
-    number = None if name is None else [table.name for table in tables].index(name)
+    names = [table.name for table in tables]
+    number = names.index(lookup.parameter) if lookup.table else None
     return TableLookup(lookup.feature.name, lookup.part, lookup.width, number)

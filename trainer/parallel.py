@@ -19,12 +19,14 @@ from torchrec.distributed.planner.storage_reservations import (
     FixedPercentageStorageReservation,
 )
 from torchrec.distributed.planner.types import PlannerError
+from torchrec.optim.optimizers import SGD
 
 from trainer.compilation import compile_network
 from trainer.config import ConfigError
 from trainer.data.features import IdFeature
 from trainer.models import build_model
-from trainer.models.embeddings import Lookup, TableConfig
+from trainer.models.embeddings import TableConfig
+from trainer.models.lookups import Lookup
 from trainer.objective import Objective
 from trainer.optim.optimizers import set_accumulators, sparse_optimizer
 from trainer.optim.precision import mixed_dtype
@@ -62,10 +64,14 @@ def build_parallel(
     if objective.pareto is not None:
         objective.pareto.to(device)
     tables = click_model.tables
-    configs = tables.table_configs()
+    configs, frozen = tables.table_configs(), tables.frozen()
     if configs:
         kind, arguments = sparse_optimizer(config.train_config.sparse_optimizer, device)
-        apply_optimizer_in_backward(kind, tables.parameters(), arguments)
+        named = dict(tables.named_parameters())
+        moved = [each for name, each in named.items() if name not in frozen]
+        apply_optimizer_in_backward(kind, moved, arguments)
+        kept = [named[name] for name in sorted(frozen)]
+        apply_optimizer_in_backward(SGD, kept, {"lr": 0.0})  # TorchRec wants an optimizer
     sharders: list[Any] = [EmbeddingBagCollectionSharder(), EmbeddingCollectionSharder()]
     plan = _sharding_plan(config, objective, tables.lookups, sharders, device, is_trained)
     managed_sharder: Any = ManagedCollisionEmbeddingCollectionSharder()
@@ -79,7 +85,8 @@ def build_parallel(
     if configs:
         set_accumulators(model.fused_optimizer, config.train_config.sparse_optimizer)
         connect_id_maps(model, config.train_config.sparse_optimizer)
-    return model, TrainOptimizer(config.train_config, model, device)
+    kept_names = {f"{TABLES_PREFIX}{name}" for name in frozen}
+    return model, TrainOptimizer(config.train_config, model, device, kept_names)
 
 
 def _sharding_plan(

@@ -22,6 +22,7 @@ from trainer.accumulation import GroupStep, group_step
 from trainer.checkpoints.best_metric import best_metric
 from trainer.checkpoints.checkpoint import (
     CONFIG_FILE,
+    HASHED_FILE,
     HISTORY_FILE,
     PLAN_FILE,
     TRAIN_METRICS_FILE,
@@ -47,6 +48,7 @@ from trainer.checkpoints.save_schedule import SaveSchedule, is_multiple
 from trainer.checkpoints.writer import CheckpointWriter
 from trainer.checks.compatibility import without_effect
 from trainer.checks.config import check_config, check_data, check_paths
+from trainer.checks.hashing import check_hashes_of, check_same_hashes, hashed_kinds
 from trainer.data.batch import SessionBatch
 from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features
@@ -108,6 +110,7 @@ class Trainer:
         # Data.
         self.train_data = self._open(config.train_input_path)
         self.eval_data = self._open(config.eval_input_path) if config.eval_input_path else None
+        self.hashed = self._check_hashes(checkpoint)
         self.state = TrainState(
             global_step=0,
             epoch=0,
@@ -168,6 +171,17 @@ class Trainer:
         check_data(self.config, dataset)
         return dataset
 
+    def _check_hashes(self, checkpoint: Path | None) -> dict[str, str]:
+        """What the hashed columns of the training data hold; all else must agree with it."""
+        features, data = self.spec.features, self.train_data
+        found = hashed_kinds(features, data.types)
+        if checkpoint is not None:
+            check_hashes_of(checkpoint, features, data.types, data.path)
+        if self.eval_data is not None:
+            evaluated = self.eval_data
+            check_same_hashes(features, evaluated.types, evaluated.path, found, data.path)
+        return found
+
     def _loader(self) -> SessionLoader:
         """The loader of the training data, by the state of training."""
         data, state = self.config.data_config, self.state
@@ -226,6 +240,8 @@ class Trainer:
             self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
         elif train.fine_tune_checkpoint:
             source = find_checkpoint(train.fine_tune_checkpoint, self.say)
+            data = self.train_data
+            check_hashes_of(source, self.spec.features, data.types, data.path)
             names = train.fine_tune_ckpt_param_map
             report = load_for_fine_tuning(
                 source, self.model, read_param_map(names) if names else {}
@@ -407,6 +423,7 @@ class Trainer:
                 PLAN_FILE: describe_sharding(self.model),
                 HISTORY_FILE: json.dumps([asdict(entry) for entry in self.recorder.history]),
                 TRAIN_METRICS_FILE: json.dumps(self.recorder.train_metrics.state()),
+                HASHED_FILE: json.dumps(self.hashed),
             },
             evaluation.metrics if evaluation else None,
         )

@@ -337,6 +337,16 @@ def test_configs_that_cannot_be_used(encode, tmp_path, old, new, message):
         encode(raw_table(), "--pipeline-config", str(tmp_path / "jrc.config"))
 
 
+def test_what_the_model_makes_of_a_feature_does_not_change_its_encoding():
+    text = """data_config { fg_mode: FG_NORMAL }
+        feature_configs { raw_feature { feature_name: "f" value_dim: 1 %s } }
+        model_config { feature_groups { feature_names: "f" } }"""
+    plain = pipeline_text.read_features(text % "")
+    assert len(plain) == 1
+    for more in ("embedding_dim: 4 mlp {}", "embedding_dim: 4 autodis { num_channels: 3 }"):
+        assert pipeline_text.read_features(text % more) == plain
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/*.config")), ids=lambda p: p.stem)
 def test_the_config_is_read_as_protobuf_reads_it(path):
     def as_text(message) -> dict:

@@ -5,6 +5,7 @@
     sharding_plan.json           how its embedding tables lay on its ranks
     history.json                 what was logged so far
     train_metrics.json           the sums of train_metrics
+    hashed_columns.json          of features that hash: whether their columns hold integers or text
     train_state.json             where training stands; size and CRC-32 of every other file; its own
 
 `train_state.json` is written last, and the folder gets its name when all of it is on disk: see
@@ -24,6 +25,7 @@ BEST_FILE = "best_checkpoint.json"  # of a model_dir
 STATE_FILE = "train_state.json"
 HISTORY_FILE = "history.json"
 TRAIN_METRICS_FILE = "train_metrics.json"
+HASHED_FILE = "hashed_columns.json"
 CONFIG_FILE = "pipeline.config"
 PLAN_FILE = "sharding_plan.json"
 PREFIX = "model.ckpt-"
@@ -107,7 +109,15 @@ def read_state(checkpoint: Path) -> tuple[TrainState, list[dict[str, Any]]]:
 
 def read_train_metrics(checkpoint: Path) -> dict[str, Any]:
     """The sums of train_metrics; empty for a checkpoint that was written without them."""
-    path = checkpoint / TRAIN_METRICS_FILE
+    return _read_json(checkpoint / TRAIN_METRICS_FILE)
+
+
+def read_hashed_kinds(checkpoint: Path) -> dict[str, str]:
+    """See checks.hashing.hashed_kinds; empty for a checkpoint that was written without them."""
+    return _read_json(checkpoint / HASHED_FILE)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 

@@ -19,6 +19,7 @@ from trainer.checks.features import (
     no_column,
 )
 from trainer.checks.groups import check_feature_groups
+from trainer.checks.hashing import check_shared_hashes
 from trainer.checks.model import check_model, unused_in_model
 from trainer.checks.optimization import check_optimization
 from trainer.config import ConfigError, check_local, task_towers
@@ -28,6 +29,7 @@ from trainer.data.feature_config import parse_features, used_features
 from trainer.data.features import IdFeature
 from trainer.data.reader import SessionDataset
 from trainer.models import build_model
+from trainer.models.groups import plan_groups
 from trainer.optim.replicated import check_replicated
 from trainer.protos.pipeline_pb2 import EasyRecConfig, ParameterConstraints, TrainConfig
 from trainer.tasks import Task, parse_tasks
@@ -125,8 +127,9 @@ def _check_names(config: EasyRecConfig) -> None:
     """Names that become names of parameters, which PyTorch restricts."""
     named = [("tower_name", tower.tower_name) for tower in task_towers(config)]
     named += [("group_name", group.group_name) for group in config.model_config.feature_groups]
-    ids = [each for each in used_features(config) if isinstance(each, IdFeature)]
-    named += [("embedding_name", each.table) for each in ids]
+    plans = plan_groups(used_features(config), config.model_config)
+    tables = [each.table for plan in plans for each in plan.lookups if each.table]
+    named += [("embedding_name", table) for table in tables]
     for field, name in named:
         if not name or "." in name or hasattr(nn.ModuleDict, name):
             raise ConfigError(
@@ -184,13 +187,16 @@ def check_data(config: EasyRecConfig, dataset: SessionDataset) -> None:
     Value ranges come from Parquet's statistics; the reader checks every value again.
 
     Raises:
-        ConfigError: a column is missing, has a wrong type, or is not the session column.
+        ConfigError: a column is missing, has a wrong type, or is not the session column; or
+            columns of one table hash integers and text.
         DataError: a label or an id is out of its range.
     """
-    types = {column.name: column.type for column in dataset.schema}
-    where = dataset.path
+    types, where = dataset.types, dataset.path
     features = used_features(config)
     check_features(features, types, where)
+    plans = plan_groups(features, config.model_config)
+    lookups = [lookup for plan in plans for lookup in plan.lookups]
+    check_shared_hashes(((each.collection, each.table, each.feature) for each in lookups), types)
     check_id_ranges(features, types, dataset)
     for task in parse_tasks(config):
         _check_sessions(task, dataset, types)

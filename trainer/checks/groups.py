@@ -97,7 +97,7 @@ def _check_sequence_members(where: str, members: list[Feature]) -> None:
     if all(feature.sequence is None for feature in members):
         raise ConfigError(f"{where} must have a sequence feature, but has none")
     for feature in members:
-        if feature.part == "weighted_ids":
+        if isinstance(feature, IdFeature) and feature.is_weighted:
             raise ConfigError(
                 f"{where}: `{feature.name}` is weighted, and cannot query a sequence; name it in a "
                 f"DEEP group, or set weighted: false"

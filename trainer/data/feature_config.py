@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from trainer.data.features import (
     Hashed,
     IdFeature,
     Ids,
+    NumberEmbedding,
     RawFeature,
     Sequence,
     Source,
@@ -35,7 +36,7 @@ def parse_features(config: pb.EasyRecConfig) -> list[Feature]:
         if feature.name in by_name:
             raise ConfigError(f"feature_name must be unique, but `{feature.name}` is twice")
         by_name[feature.name] = feature
-    _check_shared_tables(list(by_name.values()))
+    _check_constraints(list(by_name.values()))
     return list(by_name.values())
 
 
@@ -46,7 +47,8 @@ def used_features(config: pb.EasyRecConfig) -> list[Feature]:
         used.update(group.feature_names)
         for sequence in group.sequence_groups:
             used.update(sequence.feature_names)
-    return [feature for feature in parse_features(config) if feature.name in used]
+    found = [feature for feature in parse_features(config) if feature.name in used]
+    return _weighted_together(found)
 
 
 def _entries(
@@ -131,6 +133,13 @@ class _Entry:
                 "sequence_length takes effect in sequence_id_feature and sequence_raw_feature "
                 "alone; remove it"
             )
+        if isinstance(message, pb.RawFeature):
+            chosen = message.WhichOneof("dense_emb")
+            if chosen and (message.boundaries or self.sequence is not None):
+                raise self.error(
+                    f"{chosen} takes effect without boundaries and outside sequences alone; "
+                    f"remove it"
+                )
 
     def _is_number(self) -> bool:
         return isinstance(self.message, pb.RawFeature) and not self.message.boundaries
@@ -212,6 +221,27 @@ class _Entry:
             separator=self._separator(),
             sequence=self.sequence,
             source=self.source,
+            embedding=self._number_embedding(),
+        )
+
+    def _number_embedding(self) -> NumberEmbedding | None:
+        """Of `mlp` or `autodis`."""
+        message, kind = self.message, self.message.WhichOneof("dense_emb")
+        if kind is None:
+            return None
+        if message.embedding_dim == 0:
+            raise self.error(f"{kind} needs an embedding_dim, but it is missing or 0")
+        if kind == "mlp":
+            return NumberEmbedding(message.embedding_dim)
+        config = message.autodis
+        if message.value_dim != 1:
+            raise self.error(f"value_dim must be 1 with autodis, but got: {message.value_dim}")
+        for name in ("num_channels", "temperature"):
+            if not 0 < getattr(config, name) < math.inf:
+                value = getattr(config, name)
+                raise self.error(f"autodis.{name} must be positive, but got: {value:g}")
+        return NumberEmbedding(
+            message.embedding_dim, config.num_channels, config.temperature, config.keep_prob
         )
 
     def _id(self) -> IdFeature:
@@ -220,8 +250,6 @@ class _Entry:
             raise self.error("embedding_dim must be positive, but is missing or 0")
         if message.pooling.lower() not in ("sum", "mean"):
             raise self.error(f"pooling must be sum or mean, but got: `{message.pooling}`")
-        if not message.trainable:
-            raise self.error("trainable must be true: no table can be frozen here")
         is_raw = isinstance(message, pb.RawFeature)
         coding, num_embeddings = self._boundaries() if is_raw else self._id_coding()
         return IdFeature(
@@ -243,6 +271,7 @@ class _Entry:
             ),
             source=self.source,
             pools_items=not is_raw and self._pools_items(),
+            trainable=message.trainable,
         )
 
     def _is_weighted(self) -> bool:
@@ -309,29 +338,40 @@ class _Entry:
             raise self.error("zch must have one of lfu, lru, distance_lfu, but has none")
         if self.message.weighted:
             raise self.error("weighted must be false with zch, which has no weights")
+        if not self.message.trainable:
+            raise self.error("trainable must be true with zch, which gives rows to new values")
         exponent = getattr(getattr(zch, policy), "decay_exponent", 1.0)
         return ZeroCollision(policy, exponent, zch.eviction_interval)
 
 
-def _check_shared_tables(features: list[Feature]) -> None:
-    tables: dict[str, IdFeature] = {}
+def _check_constraints(features: list[Feature]) -> None:
+    """Those of one embedding_name must be equal: TorchRec's planner has one entry a table name.
+
+    What else must be equal, trainer/models/lookups.py checks.
+    """
     constrained: dict[str, IdFeature] = {}  # features without constraints leave the table's alone
     for feature in features:
-        if not isinstance(feature, IdFeature):
-            continue
-        first = tables.setdefault(feature.table, feature)
-        for name in ("embedding_dim", "num_embeddings", "pooling", "init_fn", "zch"):
-            _check_equal(first, feature, name, name)
-        if feature.constraints is not None:
+        if isinstance(feature, IdFeature) and feature.constraints is not None:
             first = constrained.setdefault(feature.table, feature)
-            _check_equal(first, feature, "constraints", "embedding_constraints")
+            told = [" ".join(str(each.constraints).split()) for each in (first, feature)]
+            if told[0] != told[1]:
+                raise ConfigError(
+                    f"id_features `{first.name}` and `{feature.name}` share embedding_name "
+                    f"`{feature.table}`, so their embedding_constraints must be equal, "
+                    f"but got: {told[0]} and {told[1]}"
+                )
 
 
-def _check_equal(first: IdFeature, feature: IdFeature, attribute: str, field: str) -> None:
-    values = [getattr(each, attribute) for each in (first, feature)]
-    if values[0] != values[1]:
-        told = [" ".join(str(value).split()) for value in values]
-        raise ConfigError(
-            f"id_features `{first.name}` and `{feature.name}` share embedding_name "
-            f"`{feature.table}`, so their {field} must be equal, but got: {told[0]} and {told[1]}"
-        )
+def _weighted_together(features: list[Feature]) -> list[Feature]:
+    """Features that share a table with one of weighted values join its collection."""
+    ids = [each for each in features if isinstance(each, IdFeature)]
+    tables = {each.table for each in ids if each.is_weighted}
+
+    def joins(feature: IdFeature) -> bool:
+        is_pooled = feature.sequence is None and feature.zch is None
+        return is_pooled and not feature.is_weighted and feature.table in tables
+
+    return [
+        replace(each, joins_weighted=True) if isinstance(each, IdFeature) and joins(each) else each
+        for each in features
+    ]

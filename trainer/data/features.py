@@ -104,6 +104,8 @@ class IdFeature:
         coding: how values become ids.
         pooling: "sum" or "mean"; of no meaning in a sequence whose items have one id.
         is_weighted: values have weights: maps, or text `id:weight`.
+        joins_weighted: values have none, but some feature with weights shares the table; each
+            value then has the weight 1, so that they are looked up together.
         sequence: None for a feature that is pooled.
         default_values: texts in place of no value; empty for none.
         separator: between the values of a row (of an item in a sequence), where they are text.
@@ -111,6 +113,7 @@ class IdFeature:
         pools_items: whether an item of a sequence has any number of ids, which are pooled.
         init_fn: as the config writes it; empty for uniform values.
         constraints: on the table's sharding.
+        trainable: whether training moves the table.
     """
 
     name: str
@@ -121,12 +124,14 @@ class IdFeature:
     coding: Coding
     pooling: str = "sum"
     is_weighted: bool = False
+    joins_weighted: bool = False
     sequence: Sequence | None = None
     default_values: tuple[str, ...] = ()
     separator: str = "\x1d"
     max_values: int = 0
     init_fn: str = ""
     constraints: pb.ParameterConstraints | None = None
+    trainable: bool = True
     source: Source | None = None
     pools_items: bool = False
 
@@ -140,7 +145,7 @@ class IdFeature:
         """The attribute of SessionBatch that holds it."""
         if self.sequence is not None:
             return "sequences"
-        return "weighted_ids" if self.is_weighted else "ids"
+        return "weighted_ids" if self.is_weighted or self.joins_weighted else "ids"
 
     @property
     def items(self) -> str:
@@ -154,11 +159,26 @@ class IdFeature:
 
 
 @dataclass(frozen=True)
+class NumberEmbedding:
+    """How a number becomes an embedding, see trainer/models/numbers.py.
+
+    width: of the embedding, D.
+    num_channels: of AutoDis, with keep_prob and temperature; 0 for a product with a matrix.
+    """
+
+    width: int
+    num_channels: int = 0
+    temperature: float = 0.0
+    keep_prob: float = 0.0
+
+
+@dataclass(frozen=True)
 class RawFeature:
     """A numeric feature of `dim` float32 values a row, or a value of a sequence.
 
     `default_values`, `dim` of them, take the place of null and of empty text or lists, and are
-    not normalized. None in a sequence: an empty one stays empty.
+    not normalized. None in a sequence: an empty one stays empty. `embedding` is None where groups
+    see the numbers themselves.
     """
 
     name: str
@@ -169,11 +189,17 @@ class RawFeature:
     separator: str = "\x1d"
     sequence: Sequence | None = None
     source: Source | None = None
+    embedding: NumberEmbedding | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the data that it needs."""
         return (self.column,) if self.source is None else self.source.columns
+
+    @property
+    def width(self) -> int:
+        """Of what groups see of it."""
+        return self.dim if self.embedding is None else self.embedding.width
 
     @property
     def part(self) -> Part:

@@ -111,6 +111,8 @@ def encode_multi_value(column: pa.ChunkedArray, feature: IdFeature) -> Jagged:
         flat, texts = _split_weights(flat, where) if feature.is_weighted else (flat, None)
     if texts is not None:
         weights = _weights(texts, where)
+    elif feature.joins_weighted:
+        weights = np.ones(len(flat), np.float32)
     ids = encode_values(flat, feature).astype(np.int64, copy=False)
     found = replace(Jagged.packed_of(ids, lengths), weights=weights)
     return found.limited(feature.max_values).filled(default_ids(feature, flat.type))

@@ -136,6 +136,11 @@ class SessionDataset:
         return cls(str(path), folders, [read_manifest(folder) for folder in folders])
 
     @property
+    def types(self) -> dict[str, str]:
+        """Each column's Spark type."""
+        return {column.name: column.type for column in self.schema}
+
+    @property
     def window_blocks(self) -> int:
         """Blocks of a shuffle window."""
         blocks = WINDOW_ROWS * len(self.blocks) // self.num_rows

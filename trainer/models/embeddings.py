@@ -1,22 +1,19 @@
 """The embedding tables of a model, and their lookups by TorchRec.
 
-    features             tables are in                     they give
-    ids                  EmbeddingBagCollection            a vector a row, pooled
-    weighted_ids         EmbeddingBagCollection, weighted  a vector a row, pooled with weights
-    sequences            EmbeddingCollection               a vector a value
-    queries of those     the same                          a vector a value
-    all of those with    ManagedCollisionEmbedding-        a vector a value, pooled here where it
-    zero-collision ids   Collection                        is to be one a row
+    collection           is an                             of
+    pooled               EmbeddingBagCollection            ids
+    weighted             EmbeddingBagCollection, weighted  weighted_ids
+    sequences.WIDTH      EmbeddingCollection               sequences and queries of those
+    managed.KIND_WIDTH   ManagedCollisionEmbedding-        all of those with zero-collision ids
+                         Collection
 
-Features that share an embedding_name share a table within a collection, not across collections: a
-sequence shares it with the feature that queries it, not with that feature in a DEEP group.
+trainer/models/lookups.py says which feature is where, and what shares a table.
 
 B rows, T values of a sequence feature in all rows, D width of an embedding.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
+import itertools
+from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -31,62 +28,15 @@ from torchrec import (
     PoolingType,
 )
 
-from trainer.config import ConfigError
 from trainer.data.batch import SessionBatch
-from trainer.data.features import (
-    Feature,
-    IdFeature,
-    Part,
-    RawFeature,
-    ZeroCollision,
-    raw_features,
-)
+from trainer.data.features import Feature, IdFeature, Part, raw_features
 from trainer.models.id_map import managed_collection
+from trainer.models.init_functions import init_function
+from trainer.models.lookups import Lookup, check_shared_tables
 from trainer.models.sequence import JaggedSequence
 from trainer.models.session_linear import asked_once_a_session
 
 TableConfig = EmbeddingBagConfig | EmbeddingConfig
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """A feature as a feature group reads it.
-
-    Attributes:
-        part: of the batch; "sequences" also for an id feature that queries a sequence.
-        table: empty for raw features.
-        width: of the vector that is found, D.
-        init_fn: of the table; empty for uniform values in +-sqrt(1 / rows).
-    """
-
-    feature: Feature
-    part: Part
-    table: str
-    width: int
-    init_fn: str
-
-    @classmethod
-    def of(cls, feature: Feature, is_query: bool = False) -> "Lookup":
-        """As a DEEP or, with `is_query`, as a SEQUENCE group reads it."""
-        if isinstance(feature, RawFeature):
-            return cls(feature, feature.part, "", feature.dim, "")
-        part: Part = "sequences" if is_query else feature.part
-        return cls(feature, part, feature.table, feature.embedding_dim, feature.init_fn)
-
-    @classmethod
-    def wide(cls, feature: IdFeature, width: int, init_fn: str) -> "Lookup":
-        """As a WIDE group reads it."""
-        return cls(feature, feature.part, f"{feature.table}_wide", width, init_fn)
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What tells it from other lookups."""
-        return self.part, self.feature.name, self.table
-
-    @property
-    def zch(self) -> ZeroCollision | None:
-        """The coding of ids that have rows of their own."""
-        return self.feature.zch if isinstance(self.feature, IdFeature) else None
 
 
 class Embedded(NamedTuple):
@@ -94,7 +44,7 @@ class Embedded(NamedTuple):
 
     rows: a vector a row, [B, D].
     values: a vector a value, [T, D], and the lengths [B]; of sequences and of their queries.
-    trained: the embeddings as the tables gave them.
+    trained: the embeddings as the tables gave them, those of frozen tables left out.
     """
 
     rows: dict[tuple[str, str, str], Tensor]
@@ -121,19 +71,20 @@ class EmbeddingTables(nn.Module):
         super().__init__()
         self.asks_once_a_session = False
         self.dense = raw_features(features, "dense")
+        lookups = list(lookups)
+        check_shared_tables(lookups)
         self.lookups = list({lookup.key: lookup for lookup in lookups}.values())
         device = torch.device(device)
         self.pooled = _bags(self._of("ids"), device, is_weighted=False)
         self.weighted = _bags(self._of("weighted_ids"), device, is_weighted=True)
         self.sequences = nn.ModuleDict()  # one per width, as TorchRec demands
-        sequences = self._of("sequences")
-        for width in sorted({lookup.width for lookup in sequences}):
-            same = [lookup for lookup in sequences if lookup.width == width]
+        for width, same in self._by_name("sequences").items():
             tables = [EmbeddingConfig(**table) for table in _tables(same)]
-            self.sequences[str(width)] = EmbeddingCollection(tables, device=device)
-        self.queries = [each.feature.name for each in sequences if each.feature.sequence is None]
+            self.sequences[width] = EmbeddingCollection(tables, device=device)
+        in_rows = [each for each in self._of("sequences") if each.feature.sequence is None]
+        self.queries = list(dict.fromkeys(each.feature.name for each in in_rows))
         self.managed = nn.ModuleDict()
-        for name, same in self._managed().items():
+        for name, same in self._by_name("managed").items():
             codings = [each.zch for each in _first_of_tables(same) if each.zch is not None]
             tables = [EmbeddingConfig(**table) for table in _tables(same)]
             self.managed[name] = managed_collection(tables, codings, device)
@@ -141,13 +92,13 @@ class EmbeddingTables(nn.Module):
     def _of(self, part: Part) -> list[Lookup]:
         return [each for each in self.lookups if each.part == part and each.zch is None]
 
-    def _managed(self) -> dict[str, list[Lookup]]:
-        """Lookups of zero-collision ids: a collection has one width, and each feature once."""
+    def _by_name(self, kind: str) -> dict[str, list[Lookup]]:
+        """The lookups of each of the collections `kind.NAME`, by NAME."""
         found: dict[str, list[Lookup]] = {}
         for lookup in self.lookups:
-            if isinstance(lookup.feature, IdFeature) and lookup.zch is not None:
-                kind = "deep" if lookup.table == lookup.feature.table else "wide"
-                found.setdefault(f"{kind}_{lookup.width}", []).append(lookup)
+            kind_of_lookup, _, name = lookup.collection.partition(".")
+            if kind_of_lookup == kind:
+                found.setdefault(name, []).append(lookup)
         return found
 
     def table_configs(self) -> dict[str, TableConfig]:
@@ -161,6 +112,10 @@ class EmbeddingTables(nn.Module):
                 for config in module.embedding_configs():
                     found[f"{name}.embeddings.{config.name}.weight"] = config
         return found
+
+    def frozen(self) -> set[str]:
+        """The tables that training does not move, by the names of `table_configs`."""
+        return {each.parameter for each in self.lookups if each.table and not each.is_trained}
 
     def collections(self) -> dict[str, nn.Module]:
         """TorchRec's modules in here, by their names."""
@@ -182,7 +137,7 @@ class EmbeddingTables(nn.Module):
         if self.sequences:
             keyed = _keyed_ids(batch, self.queries)
             found |= {f"sequences.{width}": keyed for width in self.sequences}
-        for name, lookups in self._managed().items():
+        for name, lookups in self._by_name("managed").items():
             in_rows = [each.feature.name for each in lookups if each.feature.sequence is None]
             found[f"managed.{name}"] = _keyed_ids(batch, list(dict.fromkeys(in_rows)))
         return found
@@ -200,12 +155,12 @@ class EmbeddingTables(nn.Module):
             self._add_rows(found, "weighted_ids", self.weighted(asked["weighted"]))
         for width, collection in self.sequences.items():
             by_name = collection(asked[f"sequences.{width}"])
-            for lookup in self._of("sequences"):
-                if str(lookup.width) == width:
-                    jagged = by_name[lookup.feature.name]
-                    found.values[lookup.key] = pool_items(jagged, lookup.feature, batch.items)
+            for lookup in self._by_name("sequences")[width]:
+                jagged = by_name[_output_key(lookup, by_name.keys())]
+                found.values[lookup.key] = pool_items(jagged, lookup.feature, batch.items)
+                if lookup.is_trained:
                     found.trained.append(jagged.values())
-        for name, lookups in self._managed().items():
+        for name, lookups in self._by_name("managed").items():
             by_name, _ = self.managed[name](asked[f"managed.{name}"])
             _add_managed(found, lookups, by_name, batch.items)
         for lookup in self._of("sequence_dense"):
@@ -214,21 +169,31 @@ class EmbeddingTables(nn.Module):
 
     def _add_rows(self, found: Embedded, part: Part, keyed: Any) -> None:
         """What an EmbeddingBagCollection gave: a KeyedTensor, its keys in the order of shards."""
-        found.trained.append(keyed.values())
         columns = keyed.values().split(keyed.length_per_key(), dim=1)
         by_key = dict(zip(keyed.keys(), columns, strict=True))
-        for lookup in self._of(part):
-            name = lookup.feature.name  # with the table's where the feature is in several
-            key = name if name in by_key else f"{name}@{lookup.table}"
-            found.rows[lookup.key] = by_key[key]
+        lookups = self._of(part)
+        rows = [by_key[_output_key(lookup, by_key)] for lookup in lookups]
+        found.rows.update(zip((lookup.key for lookup in lookups), rows, strict=True))
+        is_trained = [lookup.is_trained for lookup in lookups]
+        found.trained.extend(
+            [keyed.values()] if all(is_trained) else itertools.compress(rows, is_trained)
+        )
+
+
+def _output_key(lookup: Lookup, keys: Container[str]) -> str:
+    """By which a collection gives a lookup: with the table where the feature is in several."""
+    name = lookup.feature.name
+    return name if name in keys else f"{name}@{lookup.table}"
 
 
 def _keyed_ids(batch: SessionBatch, names: list[str]) -> KeyedJaggedTensor:
     """The ids of all sequences, and of the features `names` that are none."""
     parts = [] if batch.sequences is None else [batch.sequences]
-    if names:
-        keys = batch.ids.keys()
-        parts.append(batch.ids.permute([keys.index(name) for name in names]))
+    for keyed in (batch.ids, batch.weighted_ids):
+        keys = [] if keyed is None else keyed.keys()
+        places = [keys.index(name) for name in names if name in keys]
+        if keyed is not None and places:
+            parts.append(_without_weights(keyed.permute(places)))
     return parts[0] if len(parts) == 1 else KeyedJaggedTensor.concat(parts)
 
 
@@ -241,6 +206,18 @@ def pool_items(
     ids = JaggedSequence.of(jagged.values(), items[feature.name].values())
     pooled = ids.pooled(is_mean=feature.pooling == "mean")
     return JaggedTensor(pooled, lengths=items[feature.name].lengths())
+
+
+def _without_weights(keyed: KeyedJaggedTensor) -> KeyedJaggedTensor:
+    if keyed.weights_or_none() is None:
+        return keyed
+    return KeyedJaggedTensor(
+        keyed.keys(),
+        keyed.values(),
+        lengths=keyed.lengths(),
+        stride=keyed.stride(),
+        length_per_key=keyed.length_per_key(),
+    )
 
 
 def _add_managed(
@@ -286,44 +263,15 @@ def _tables(lookups: list[Lookup]) -> list[dict[str, Any]]:
         assert isinstance(first.feature, IdFeature)
         sharing = [each.feature.name for each in lookups if each.table == first.table]
         sharing = list(dict.fromkeys(sharing))  # a feature may also query a sequence
+        rows, width = first.feature.num_embeddings, first.width
+        init_fn = init_function(first.init_fn, rows, width) if first.init_fn else None
         tables.append(
             {
                 "name": first.table,
-                "embedding_dim": first.width,
-                "num_embeddings": first.feature.num_embeddings,
+                "embedding_dim": width,
+                "num_embeddings": rows,
                 "feature_names": sharing,
-                "init_fn": init_function(first.init_fn) if first.init_fn else None,
+                "init_fn": init_fn,
             }
         )
     return tables
-
-
-_INIT_ARGUMENTS = {
-    "uniform_": ("a", "b"),
-    "normal_": ("mean", "std"),
-    "constant_": ("val",),
-    "zeros_": (),
-    "ones_": (),
-}
-
-
-def init_function(text: str) -> Any:
-    """`nn.init.uniform_,a=-0.01,b=0.01` as the function that fills a tensor in place.
-
-    Raises:
-        ConfigError: another function, another argument, or a value that is no number.
-    """
-    name, *arguments = (part.strip() for part in text.split(","))
-    known = _INIT_ARGUMENTS.get(name.removeprefix("nn.init."))
-    try:
-        pairs = [argument.split("=") for argument in arguments]
-        values = {key.strip(): float(value) for key, value in pairs}
-        if known is None or not name.startswith("nn.init.") or not set(values) <= set(known):
-            raise ValueError
-    except ValueError:
-        rules = [f"{key}({', '.join(names)})" for key, names in _INIT_ARGUMENTS.items()]
-        raise ConfigError(
-            f"init_fn must be nn.init.NAME,ARGUMENT=NUMBER,... with NAME and its arguments of "
-            f"{', '.join(rules)}, but got: `{text}`"
-        ) from None
-    return partial(getattr(nn.init, name.removeprefix("nn.init.")), **values)

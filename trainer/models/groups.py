@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import read_groups
-from trainer.data.features import Feature, IdFeature
-from trainer.models.embeddings import Embedded, Lookup
+from trainer.data.features import Feature, IdFeature, RawFeature
+from trainer.models.embeddings import Embedded
+from trainer.models.lookups import Lookup
+from trainer.models.numbers import NumberEmbeddings
 from trainer.models.sequence import JaggedSequence, build_encoder
 from trainer.models.session_linear import Sessions, side_by_side
 from trainer.protos import pipeline_pb2 as pb
@@ -54,19 +56,22 @@ def plan_groups(features: list[Feature], model: pb.ModelConfig) -> list[GroupPla
     plans = []
     for group in read_groups(model):
         members = [by_name[name] for name in group.feature_names]
+        suffix = group.embedding_name_suffix
         if group.group_type == pb.SEQUENCE:
-            plans.append(_sequence_plan(group.group_name, members, is_inner=False))
+            plans.append(_sequence_plan(group.group_name, members, suffix))
         elif group.group_type == pb.WIDE:
             ids = [feature for feature in members if isinstance(feature, IdFeature)]
-            wide = tuple(Lookup.wide(f, net.wide_embedding_dim, net.wide_init_fn) for f in ids)
+            width, init_fn = net.wide_embedding_dim, net.wide_init_fn
+            wide = tuple(Lookup.wide(each, width, init_fn, suffix) for each in ids)
             plans.append(GroupPlan(group.group_name, wide))
         else:
             for inner in group.sequence_groups:
                 members_of_inner = [by_name[name] for name in inner.feature_names]
                 name = sequence_group_name(inner, group)
-                plans.append(_sequence_plan(name, members_of_inner, is_inner=True))
+                suffix_of_inner = inner.embedding_name_suffix or suffix
+                plans.append(_sequence_plan(name, members_of_inner, suffix_of_inner, is_inner=True))
             encoders = tuple((encoder_input(each, group), each) for each in group.sequence_encoders)
-            rows = tuple(map(Lookup.of, members))
+            rows = tuple(Lookup.of(each, suffix=suffix) for each in members)
             plans.append(GroupPlan(group.group_name, rows, encoders=encoders))
     return plans
 
@@ -82,9 +87,12 @@ def encoder_input(encoder: pb.SeqEncoderConfig, group: pb.FeatureGroupConfig) ->
     return named or sequence_group_name(group.sequence_groups[0], group)
 
 
-def _sequence_plan(name: str, members: list[Feature], is_inner: bool) -> GroupPlan:
-    query = tuple(Lookup.of(each, is_query=True) for each in members if each.sequence is None)
-    values = tuple(Lookup.of(each) for each in members if each.sequence is not None)
+def _sequence_plan(
+    name: str, members: list[Feature], suffix: str, is_inner: bool = False
+) -> GroupPlan:
+    lookups = [Lookup.of(each, is_query=each.sequence is None, suffix=suffix) for each in members]
+    query = tuple(each for each in lookups if each.feature.sequence is None)
+    values = tuple(each for each in lookups if each.feature.sequence is not None)
     return GroupPlan(name, query, values, is_inner=is_inner)
 
 
@@ -99,10 +107,11 @@ class FeatureGroups(nn.Module):
         super().__init__()
         self.plans = plans
         self.encoders = nn.ModuleDict()
+        self.numbers = NumberEmbeddings(each for plan in plans for each in plan.lookups)
         all_widths: dict[str, tuple[int, ...]] = {}
         inner: set[str] = set()
         for plan in plans:
-            rows = tuple(lookup.width for lookup in plan.rows)
+            rows = _widths(plan.rows)
             if plan.values:
                 keys = (f"{plan.name}.query", f"{plan.name}.sequence")
                 all_widths |= dict(zip(keys, (rows, _widths(plan.values)), strict=True))
@@ -134,11 +143,10 @@ class FeatureGroups(nn.Module):
                 inputs[plan.name] = side_by_side(parts, names, sessions)
         return inputs
 
-    @staticmethod
-    def _row(lookup: Lookup, embedded: Embedded) -> Tensor:
-        """A vector a row: as it was found, or a query's values pooled."""
+    def _row(self, lookup: Lookup, embedded: Embedded) -> Tensor:
+        """A vector a row: as it was found, of a number embedded, or a query's values pooled."""
         if lookup.part != "sequences":
-            return embedded.rows[lookup.key]
+            return self.numbers.of(lookup, embedded.rows[lookup.key])
         assert isinstance(lookup.feature, IdFeature)
         jagged = embedded.values[lookup.key]
         sequence = JaggedSequence.of(jagged.values(), jagged.lengths())
@@ -146,7 +154,9 @@ class FeatureGroups(nn.Module):
 
 
 def _widths(lookups: tuple[Lookup, ...]) -> tuple[int, ...]:
-    return tuple(lookup.width for lookup in lookups)
+    """Of what a group sees of each."""
+    pairs = ((lookup.feature, lookup.width) for lookup in lookups)
+    return tuple(each.width if isinstance(each, RawFeature) else width for each, width in pairs)
 
 
 def _check_equal_lengths(plan: GroupPlan, lengths: list[Tensor]) -> None:

@@ -10,7 +10,7 @@ formulas, g the gradient of a row, m its state):
     row-wise Adagrad    m += mean(g^2)    w -= lr * g / (sqrt(m) + eps)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ class ReplicatedTables(KeyedOptimizer):
         tables: from `replicated_tables`, without those that FBGEMM moves; each [rows, D].
         config: checked by `check_replicated`.
         scaler: of the loss, whose gradients are to be unscaled.
+        frozen: names of tables that stand still, and have no state.
     """
 
     def __init__(
@@ -81,9 +82,12 @@ class ReplicatedTables(KeyedOptimizer):
         tables: Mapping[str, Any],
         config: pb.SparseOptimizer,
         scaler: torch.amp.GradScaler | None,
+        frozen: Collection[str] = (),
     ) -> None:
         self._kind, self._message = optimizer_of(config)
         self._scaler = scaler
+        self._frozen = [table for name, table in tables.items() if name in frozen]
+        tables = {name: table for name, table in tables.items() if name not in frozen}
         state = {table: self._initial_state(name, table) for name, table in tables.items()}
         groups = [{"params": list(tables.values()), "lr": self._message.lr}]
         super().__init__(tables, state, groups)
@@ -100,6 +104,8 @@ class ReplicatedTables(KeyedOptimizer):
         self, closure: Any = None
     ) -> None:
         """Move the tables by the gradients of a backward pass, and forget these."""
+        for table in self._frozen:
+            table.grad = None
         tables = [table for table in self.state if table.grad is not None]
         if not tables:
             return

@@ -9,6 +9,7 @@
 All of its state is in `state_dict`; schedules have none (see trainer/optim/schedules.py).
 """
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -34,13 +35,19 @@ class TrainOptimizer:
 
     Args:
         model: sharded; its tables have their fused optimizers.
+        frozen: names of its tables that do not move: their fused optimizer, of lr 0, is no
+            schedule's.
 
     Raises:
         ConfigError: the device lacks an optimizer, or a pattern matches no parameter.
     """
 
     def __init__(
-        self, config: pb.TrainConfig, model: DistributedModelParallel, device: torch.device
+        self,
+        config: pb.TrainConfig,
+        model: DistributedModelParallel,
+        device: torch.device,
+        frozen: Collection[str] = (),
     ) -> None:
         parameters = dict(in_backward_optimizer_filter(model.named_parameters()))
         tables = replicated_tables(parameters.items())
@@ -56,8 +63,13 @@ class TrainOptimizer:
         self.scaler = build_scaler(config, device)
         if self.scaler is not None:
             unscale_table_gradients(self.kernels, self.scaler)
-        self.replicated = ReplicatedTables(tables, sparse, self.scaler)
-        groups = [*self.fused.param_groups, *self.replicated.param_groups]
+        self.replicated = ReplicatedTables(tables, sparse, self.scaler, frozen)
+        kept = {id(each) for name, each in self.fused.params.items() if name in frozen}
+        groups = [
+            group
+            for group in (*self.fused.param_groups, *self.replicated.param_groups)
+            if not any(id(each) in kept for each in group["params"])
+        ]
         self.scheduled.append(("sparse", schedule_of(sparse), message.lr, groups))
         for name, part, optimizer in parts:
             _, message = optimizer_of(part)

@@ -18,6 +18,7 @@ from torch import Tensor
 from trainer.checkpoints.checkpoint import STATE_FILE
 from trainer.checkpoints.restore import Run, restore
 from trainer.checks.features import check_features, no_column
+from trainer.checks.hashing import check_hashes_of
 from trainer.config import ConfigError, did_you_mean, task_towers
 from trainer.data.background import in_background
 from trainer.data.batch import Cursor, SessionBatch
@@ -86,6 +87,7 @@ class Predictor:
             )
         where = source.files[0].split(" ")[0]
         check_features(used_features(config), source.spark_types, where)
+        check_hashes_of(run.checkpoint, used_features(config), source.spark_types, where)
         for label in label_inputs:
             if label not in names:
                 raise no_column(label, "label that the model reads", source.spark_types, where)

@@ -866,8 +866,22 @@ class IdFeature(_message.Message):
     sequence_delim: str
     def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., embedding_name: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., num_buckets: _Optional[int] = ..., hash_bucket_size: _Optional[int] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., vocab_list: _Optional[_Iterable[str]] = ..., vocab_dict: _Optional[_Mapping[str, int]] = ..., vocab_file: _Optional[str] = ..., asset_dir: _Optional[str] = ..., default_bucketize_value: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., separator: _Optional[str] = ..., weighted: bool = ..., value_dim: _Optional[int] = ..., init_fn: _Optional[str] = ..., fg_value_type: _Optional[str] = ..., trainable: bool = ..., zch: _Optional[_Union[ZeroCollisionHash, _Mapping]] = ..., use_mask: bool = ..., stub_type: bool = ..., data_type: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
+class AutoDisEmbedding(_message.Message):
+    __slots__ = ("num_channels", "temperature", "keep_prob")
+    NUM_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_PROB_FIELD_NUMBER: _ClassVar[int]
+    num_channels: int
+    temperature: float
+    keep_prob: float
+    def __init__(self, num_channels: _Optional[int] = ..., temperature: _Optional[float] = ..., keep_prob: _Optional[float] = ...) -> None: ...
+
+class MLPEmbedding(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class RawFeature(_message.Message):
-    __slots__ = ("feature_name", "expression", "value_dim", "default_value", "fg_encoded_default_value", "boundaries", "embedding_dim", "embedding_name", "pooling", "embedding_constraints", "init_fn", "trainable", "normalizer", "separator", "use_mask", "stub_type", "data_type", "sequence_length", "sequence_delim")
+    __slots__ = ("feature_name", "expression", "value_dim", "default_value", "fg_encoded_default_value", "boundaries", "embedding_dim", "embedding_name", "pooling", "embedding_constraints", "init_fn", "trainable", "normalizer", "separator", "use_mask", "stub_type", "data_type", "autodis", "mlp", "sequence_length", "sequence_delim")
     FEATURE_NAME_FIELD_NUMBER: _ClassVar[int]
     EXPRESSION_FIELD_NUMBER: _ClassVar[int]
     VALUE_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -885,6 +899,8 @@ class RawFeature(_message.Message):
     USE_MASK_FIELD_NUMBER: _ClassVar[int]
     STUB_TYPE_FIELD_NUMBER: _ClassVar[int]
     DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    AUTODIS_FIELD_NUMBER: _ClassVar[int]
+    MLP_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_DELIM_FIELD_NUMBER: _ClassVar[int]
     feature_name: str
@@ -904,9 +920,11 @@ class RawFeature(_message.Message):
     use_mask: bool
     stub_type: bool
     data_type: str
+    autodis: AutoDisEmbedding
+    mlp: MLPEmbedding
     sequence_length: int
     sequence_delim: str
-    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., use_mask: bool = ..., stub_type: bool = ..., data_type: _Optional[str] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
+    def __init__(self, feature_name: _Optional[str] = ..., expression: _Optional[str] = ..., value_dim: _Optional[int] = ..., default_value: _Optional[str] = ..., fg_encoded_default_value: _Optional[str] = ..., boundaries: _Optional[_Iterable[float]] = ..., embedding_dim: _Optional[int] = ..., embedding_name: _Optional[str] = ..., pooling: _Optional[str] = ..., embedding_constraints: _Optional[_Union[ParameterConstraints, _Mapping]] = ..., init_fn: _Optional[str] = ..., trainable: bool = ..., normalizer: _Optional[str] = ..., separator: _Optional[str] = ..., use_mask: bool = ..., stub_type: bool = ..., data_type: _Optional[str] = ..., autodis: _Optional[_Union[AutoDisEmbedding, _Mapping]] = ..., mlp: _Optional[_Union[MLPEmbedding, _Mapping]] = ..., sequence_length: _Optional[int] = ..., sequence_delim: _Optional[str] = ...) -> None: ...
 
 class ComboFeature(_message.Message):
     __slots__ = ("feature_name", "expression", "embedding_name", "embedding_dim", "pooling", "embedding_constraints", "init_fn", "trainable", "default_value", "fg_encoded_default_value", "separator", "value_dim", "hash_bucket_size", "vocab_list", "vocab_dict", "vocab_file", "asset_dir", "default_bucketize_value", "zch", "sequence_length", "sequence_delim")

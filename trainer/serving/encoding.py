@@ -23,7 +23,8 @@ from trainer.data.features import (
 )
 from trainer.data.vocabulary import Vocabulary
 
-_ONLY_TRAINED = ("init_fn", "constraints")  # of no meaning once a model is trained
+# Of no meaning once a model is trained, or in its dense part.
+_NOT_ENCODING = ("init_fn", "constraints", "trainable", "embedding")
 
 
 def feature_to_json(feature: Feature) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def feature_to_json(feature: Feature) -> dict[str, Any]:
     found = {
         field.name: getattr(feature, field.name)
         for field in fields(feature)
-        if field.name not in (*_ONLY_TRAINED, "source")
+        if field.name not in (*_NOT_ENCODING, "source")
     }
     if feature.source is not None:
         found["source"] = _source_to_json(feature.source)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from trainer.checks.features import check_features
+from trainer.checks.hashing import INTEGERS, check_same_hashes
 from trainer.config import ConfigError
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec, encode_rows
@@ -67,6 +68,12 @@ class Scorer:
         self.signature, self.device = signature, device
         self.spec = ColumnSpec(tuple(map(feature_from_json, signature["features"])), ())
         self.columns = self.spec.columns
+        self.hashed: dict[str, str] = signature.get("hashed_columns", {})
+        self.hashes_integers = {
+            feature.column
+            for feature in self.spec.features
+            if self.hashed.get(feature.name) == INTEGERS
+        }
         self.tasks = [TaskScores(**task) for task in signature["tasks"]]
         self.lookups = [TableLookup(**lookup) for lookup in signature["lookups"]]
         tables = [Table(**table) for table in signature["tables"]]
@@ -90,7 +97,9 @@ class Scorer:
         """
         table = self._table(features)
         types = {field.name: spark_type(field.type) for field in table.schema}
-        check_features(list(self.spec.features), types, "the request")
+        known = list(self.spec.features)
+        check_features(known, types, "the request")
+        check_same_hashes(known, types, "the request", self.hashed, "the training data")
         if not table.num_rows:
             raise DataError("a request must have at least one row, but has none")
         logits = self.logits(encode_rows(table, self.spec))
@@ -148,7 +157,9 @@ class Scorer:
     def _table(self, features: Mapping[str, Any] | pa.Table) -> pa.Table:
         names = getattr(features, "column_names", features)  # of an Arrow table, or a mapping
         known = {name: features[name] for name in self.columns if name in names}
-        arrays = {name: _array(value) for name, value in known.items() if not _is_single(value)}
+        arrays = {
+            name: self._array(name, value) for name, value in known.items() if not _is_single(value)
+        }
         num_rows = {name: len(array) for name, array in arrays.items()}
         if len(set(num_rows.values())) > 1:
             each = ", ".join(f"{name} {count}" for name, count in num_rows.items())
@@ -156,8 +167,12 @@ class Scorer:
         count = next(iter(num_rows.values()), 1)
         for name, value in known.items():
             if name not in arrays:
-                arrays[name] = _array([value] * count)
+                arrays[name] = self._array(name, [value] * count)
         return pa.table(arrays)
+
+    def _array(self, name: str, values: Any) -> Any:
+        """A column as an Arrow array."""
+        return _array(values, pa.int64() if name in self.hashes_integers else pa.string())
 
 
 def _is_single(value: Any) -> bool:
@@ -165,11 +180,11 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, str | bytes) or not hasattr(value, "__len__")
 
 
-def _array(values: Any) -> Any:
-    """An Arrow array of a column; where no row has a value, its type is text, or lists of it."""
+def _array(values: Any, empty: pa.DataType) -> Any:
+    """An Arrow array of a column; where no row has a value, of type `empty`, or lists of it."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     array = pa.array(list(values) if getattr(values, "ndim", 1) > 1 else values)
     if array.type == pa.null():
-        return array.cast(pa.string())
-    return array.cast(pa.list_(pa.string())) if array.type == pa.list_(pa.null()) else array
+        return array.cast(empty)
+    return array.cast(pa.list_(empty)) if array.type == pa.list_(pa.null()) else array
