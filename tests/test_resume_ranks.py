@@ -1,0 +1,77 @@
+"""Three gloo ranks, of which the order matters in which their gradients are added up."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+from tests.configs import two_task_config
+from tests.datasets import click_table, write_dataset
+from tests.test_sharding_types import flat
+from trainer.trainer import Trainer
+
+RANKS, STOP, NUM_STEPS = 3, 3, 8
+CASES: dict[str, dict[str, Any]] = {
+    "sharded tables": {},
+    # Ones that are summed up and ones of means.
+    "copied tables": {
+        "train_config__global_embedding_constraints__sharding_types": ["data_parallel"]
+    },
+}
+LAYERS: dict[str, Any] = {
+    "model_config__dbmtl__bottom_mlp__hidden_units": [600, 600]
+}  # two buckets
+
+
+def train(folder: Path, case: str, model: str, num_steps: int) -> None:
+    """Train, from the newest checkpoint on if there is one, and keep what it ends with."""
+    config = two_task_config(
+        train_input_path=str(folder / "train"),
+        model_dir=str(folder / case / model),
+        data_config__num_workers=0,
+        data_config__batch_size=32,
+        train_config__num_steps=num_steps,
+        **CASES[case],
+        **LAYERS,
+    )
+    trainer = Trainer(config, torch.device("cpu"), continue_train=True)
+    trainer.train()
+    path = trainer.save()
+    trainer.checkpoints.close()
+    if dist.get_rank() == 0:
+        dcp_to_torch_save(path, folder / case / f"{model}.tensors")
+    dist.barrier()
+
+
+def work(rank: int, folder: str) -> None:
+    """Each case through, and once more with a stop."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", RANKS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    for case in CASES:
+        train(Path(folder), case, "whole", NUM_STEPS)
+        for num_steps in (STOP, NUM_STEPS):
+            train(Path(folder), case, "stopped", num_steps)
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("ranks")
+    write_dataset(path / "train", click_table(150, seed=1))
+    mp.spawn(work, args=(str(path),), nprocs=RANKS)
+    return path
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_of_three_ranks_ends_with_the_same_bits(folder, case):
+    whole, stopped = (
+        flat(torch.load(folder / case / f"{model}.tensors", weights_only=False))
+        for model in ("whole", "stopped")
+    )
+    assert whole.keys() == stopped.keys() and len(whole) > 30
+    assert not [name for name in whole if not torch.equal(whole[name], stopped[name])]
