@@ -1,5 +1,6 @@
 """Three gloo ranks, of which the order matters in which their gradients are added up."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
         "train_config__global_embedding_constraints__sharding_types": ["data_parallel"]
     },
 }
-LAYERS: dict[str, Any] = {
-    "model_config__dbmtl__bottom_mlp__hidden_units": [600, 600]
-}  # two buckets
+TWO_BUCKETS: dict[str, Any] = {"model_config__dbmtl__bottom_mlp__hidden_units": [600, 600]}
 
 
 def train(folder: Path, case: str, model: str, num_steps: int) -> None:
@@ -36,7 +35,7 @@ def train(folder: Path, case: str, model: str, num_steps: int) -> None:
         data_config__batch_size=32,
         train_config__num_steps=num_steps,
         **CASES[case],
-        **LAYERS,
+        **TWO_BUCKETS,
     )
     trainer = Trainer(config, torch.device("cpu"), continue_train=True)
     trainer.train()
@@ -44,6 +43,8 @@ def train(folder: Path, case: str, model: str, num_steps: int) -> None:
     trainer.checkpoints.close()
     if dist.get_rank() == 0:
         dcp_to_torch_save(path, folder / case / f"{model}.tensors")
+        losses = [entry.losses for entry in trainer.recorder.history]
+        (folder / case / f"{model}.losses").write_text(json.dumps(losses))
     dist.barrier()
 
 
@@ -75,3 +76,13 @@ def test_a_resumed_run_of_three_ranks_ends_with_the_same_bits(folder, case):
     )
     assert whole.keys() == stopped.keys() and len(whole) > 30
     assert not [name for name in whole if not torch.equal(whole[name], stopped[name])]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_log_entry_has_the_steps_before_the_stop_too(folder, case):
+    whole, stopped = (
+        json.loads((folder / case / f"{model}.losses").read_text())
+        for model in ("whole", "stopped")
+    )
+    assert len(whole) == 1
+    assert stopped == whole

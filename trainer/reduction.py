@@ -6,6 +6,7 @@ values are added up: a run that goes on from a checkpoint, with a first backward
 would differ in the last bits. So the buckets are laid once, by the parameters' order alone.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -26,14 +27,16 @@ class FixedDataParallel(DataParallelWrapper):
         if not {name for name, _ in dmp.named_parameters()} - sharded:
             return
         _LastLayersFirst._set_params_and_buffers_to_ignore_for_model(module, sharded)
-        dmp._dmp_wrapped_module = _LastLayersFirst(
-            module.to(device),
-            device_ids=None if device.type == "cpu" else [device],
-            process_group=env.process_group,
-            gradient_as_bucket_view=True,
-            broadcast_buffers=False,
-            static_graph=True,
-        )
+        with warnings.catch_warnings():  # torch 2.11 has no other name for broadcast_buffers
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+            dmp._dmp_wrapped_module = _LastLayersFirst(
+                module.to(device),
+                device_ids=None if device.type == "cpu" else [device],
+                process_group=env.process_group,
+                gradient_as_bucket_view=True,
+                broadcast_buffers=False,
+                static_graph=True,
+            )
 
 
 class _LastLayersFirst(DistributedDataParallel):

@@ -22,11 +22,12 @@ from trainer.accumulation import GroupStep, group_step
 from trainer.checkpoints.checkpoint import (
     CONFIG_FILE,
     HISTORY_FILE,
+    LOG_ENTRY_FILE,
     PLAN_FILE,
     TRAIN_METRICS_FILE,
     TrainState,
+    read_document,
     read_state,
-    read_train_metrics,
     step_of,
 )
 from trainer.checkpoints.loader import (
@@ -157,7 +158,10 @@ class Trainer:
             train, self.tasks, self.train_data.num_rows, self.progress, history
         )
         if checkpoint is not None:
-            self.recorder.train_metrics.load_state(read_train_metrics(checkpoint), device)
+            sums = read_document(checkpoint, TRAIN_METRICS_FILE)
+            self.recorder.train_metrics.load_state(sums, device)
+            if entry := read_document(checkpoint, LOG_ENTRY_FILE):
+                self.recorder.load_state(entry, device)
         self.evaluation: tuple[int, Evaluation | None] = (-1, None)  # the last one, and its step
 
     # -------------------------------------------------------------- set-up
@@ -392,6 +396,7 @@ class Trainer:
                 CONFIG_FILE: text_format.MessageToString(self.config),
                 PLAN_FILE: describe_sharding(self.model),
                 HISTORY_FILE: json.dumps([asdict(entry) for entry in self.recorder.history]),
+                LOG_ENTRY_FILE: json.dumps(self.recorder.state()),
                 TRAIN_METRICS_FILE: json.dumps(self.recorder.train_metrics.state()),
             },
             evaluation.metrics if evaluation else None,

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 
 from trainer.checkpoints.reader import CheckpointReader
 from trainer.config import ConfigError, did_you_mean
-from trainer.optim.train_optimizer import TrainOptimizer
+from trainer.optim.train_optimizer import NOT_MOVED, TrainOptimizer
 from trainer.zero_collision import id_histories, load_id_histories
 
 _TABLE = re.compile(r"\.(?:embedding_bags|embeddings)\.(\w+)\.weight")
@@ -72,7 +72,7 @@ def load_checkpoint(
     Raises:
         ConfigError: the model has other tensors, or other shapes.
     """
-    optimizer.init_state()
+    optimizer.init_state(without=_not_moved(path))
     tensors = checkpoint_tensors(model, optimizer)
     planner = _GrowingPlanner(hashed_tables)
     try:
@@ -88,6 +88,19 @@ def load_checkpoint(
     load_id_histories(model, tensors["id_histories"])
     grown = {name: rows for name, rows in planner.grown.items() if name.startswith("model.")}
     return LoadReport(grown={name.removeprefix("model."): rows for name, rows in grown.items()})
+
+
+def _not_moved(path: Path) -> list[str]:
+    """Dense parameters of a checkpoint without an optimizer's state, as no step has moved them.
+
+    They are unused, or all steps so far were left out or skipped by the loss scaler.
+    """
+    reader = CheckpointReader(path)
+    if f"optimizer.{NOT_MOVED}" not in reader.read_metadata().state_dict_metadata:
+        return []  # of 0.1.0
+    found: dict[str, Any] = {"optimizer": {NOT_MOVED: []}}
+    dcp.load(found, storage_reader=reader)
+    return found["optimizer"][NOT_MOVED]
 
 
 class _GrowingPlanner(dcp.DefaultLoadPlanner):
