@@ -17,6 +17,7 @@ from tests.datasets import click_table, write_dataset
 from tests.test_training import ROOT, train
 from tests.training_here import all_tensors, one_rank, trainer_here
 from trainer.checkpoints.checkpoint import find_damage, list_checkpoints, read_metrics
+from trainer.checkpoints.restore import find_run
 from trainer.checkpoints.resume import allow_restart, checkpoint_to_continue
 from trainer.checkpoints.save_schedule import SaveSchedule
 from trainer.config import ConfigError
@@ -130,6 +131,28 @@ def test_without_an_undamaged_checkpoint_training_does_not_start_anew(folder, wh
         (checkpoint / ".metadata").unlink()
     with pytest.raises(ConfigError, match=r"all checkpoints of .* are damaged"):
         trainer_here(folder, "hopeless", **SAVE)
+
+
+def test_the_one_before_a_damaged_checkpoint_is_evaluated(folder, whole, tmp_path, capsys):
+    """As by evaluate, compare, predict and export, which all ask `find_run`."""
+    model = tmp_path / "model"
+    shutil.copytree(folder / "whole", model)
+    newest = model / "model.ckpt-12"
+    assert find_run(None, str(model)).checkpoint == find_run(None, str(newest)).checkpoint == newest
+    assert capsys.readouterr().err == ""
+    flip_a_bit(newest / "__0_0.distcp")
+    assert find_run(None, str(model)).checkpoint == model / "model.ckpt-8"
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {newest} is damaged (__0_0.distcp is not as it was written")
+    assert said.endswith("going on from model.ckpt-8 instead\n")
+    assert newest.is_dir()  # only training sets it aside
+    told = rf"checkpoint_path must be .* {newest} is damaged: __0_0\.distcp is not .*copy it again"
+    with pytest.raises(ConfigError, match=told):
+        find_run(None, str(newest))
+    for step in (4, 8):
+        (model / f"model.ckpt-{step}" / ".metadata").unlink()
+    with pytest.raises(ConfigError, match=r"all checkpoints of .* are damaged"):
+        find_run(None, str(model))
 
 
 def test_a_restart_goes_on_by_itself_but_not_in_the_folder_of_another_run(
@@ -355,6 +378,20 @@ def test_fine_tuning_starts_from_another_runs_values_by_name(folder, whole, caps
         names.write_text(text)
         with pytest.raises(ConfigError, match=told):
             trainer_here(folder, "tuned2", **SAVE, **edits)
+
+
+def test_fine_tuning_grows_no_hashed_table(folder, whole, capsys):
+    source: dict[str, Any] = {"train_config__fine_tune_checkpoint": str(folder / "whole")}
+    grown: dict[str, Any] = source | {"feature_configs[2]__id_feature__hash_bucket_size": 60}
+    told = (
+        r"city_emb\.weight had 50 rows and has 60 now, .* hashed .* keep its hash_bucket_size, or"
+    )
+    with pytest.raises(ConfigError, match=told):
+        trainer_here(folder, "tuned_hash", **grown)
+    anew: dict[str, Any] = {"feature_configs[2]__id_feature__embedding_name": "cities"}
+    trainer_here(folder, "tuned_hash", **grown, **anew)  # the cure
+    said = capsys.readouterr().out
+    assert "keep their initial values: model.tables.pooled.embedding_bags.cities.weight" in said
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchrec import EmbeddingBagConfig, JaggedTensor, PoolingType
 
+from trainer.checkpoints.checkpoint import CONFIG_FILE
 from trainer.checkpoints.reader import CheckpointReader
-from trainer.checkpoints.restore import CONFIG_FILE, Run, check_same_model
+from trainer.checkpoints.restore import Run, check_same_model
 from trainer.config import ConfigError
 from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features

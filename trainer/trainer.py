@@ -214,21 +214,20 @@ class Trainer:
     def _load(self, checkpoint: Path | None) -> None:
         """Go on from a checkpoint, or start from another run's where the config names one."""
         train = self.config.train_config
+        objective: Any = self.model.module
+        hashed = {
+            lookup.table
+            for lookup in objective.model.tables.lookups
+            if isinstance(lookup.feature, IdFeature) and isinstance(lookup.feature.coding, Hashed)
+        }
         if checkpoint is not None:
-            objective: Any = self.model.module
-            hashed = {
-                lookup.table
-                for lookup in objective.model.tables.lookups
-                if isinstance(lookup.feature, IdFeature)
-                and isinstance(lookup.feature.coding, Hashed)
-            }
             report = load_checkpoint(checkpoint, self.model, self.optimizer, hashed)
             self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
         elif train.fine_tune_checkpoint:
             source = find_checkpoint(train.fine_tune_checkpoint, self.say)
             names = train.fine_tune_ckpt_param_map
             report = load_for_fine_tuning(
-                source, self.model, read_param_map(names) if names else {}
+                source, self.model, read_param_map(names) if names else {}, hashed
             )
             self.say(f"fine-tuning from {source}: {len(report.loaded)} tensors loaded")
         else:
