@@ -1,6 +1,7 @@
 """Three gloo ranks, of which the order matters in which their gradients are added up."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ CASES: dict[str, dict[str, Any]] = {
 TWO_BUCKETS: dict[str, Any] = {"model_config__dbmtl__bottom_mlp__hidden_units": [600, 600]}
 
 
-def train(folder: Path, case: str, model: str, num_steps: int) -> None:
-    """Train, from the newest checkpoint on if there is one, and keep what it ends with."""
+def trainer_of(folder: Path, case: str, model: str, num_steps: int) -> Trainer:
+    """Going on from the newest checkpoint if there is one."""
     config = two_task_config(
         train_input_path=str(folder / "train"),
         model_dir=str(folder / case / model),
@@ -37,7 +38,12 @@ def train(folder: Path, case: str, model: str, num_steps: int) -> None:
         **CASES[case],
         **TWO_BUCKETS,
     )
-    trainer = Trainer(config, torch.device("cpu"), continue_train=True)
+    return Trainer(config, torch.device("cpu"), continue_train=True)
+
+
+def train(folder: Path, case: str, model: str, num_steps: int) -> None:
+    """Train, and keep what it ends with."""
+    trainer = trainer_of(folder, case, model, num_steps)
     trainer.train()
     path = trainer.save()
     trainer.checkpoints.close()
@@ -46,6 +52,18 @@ def train(folder: Path, case: str, model: str, num_steps: int) -> None:
         losses = [entry.losses for entry in trainer.recorder.history]
         (folder / case / f"{model}.losses").write_text(json.dumps(losses))
     dist.barrier()
+
+
+def poison(folder: Path) -> None:
+    """Have a value that is not finite on one rank alone, and keep what each rank says of it."""
+    trainer = trainer_of(folder, "sharded tables", "whole", NUM_STEPS)
+    tables = [each for each in trainer.model.state_dict().values() if hasattr(each, "local_shards")]
+    if dist.get_rank() == RANKS - 1:
+        shards = [shard for table in tables for shard in table.local_shards()]
+        shards[0].tensor[1, 1] = torch.inf
+    with pytest.raises(FloatingPointError) as error:
+        trainer.save()
+    (folder / f"poison.{dist.get_rank()}").write_text(str(error.value))
 
 
 def work(rank: int, folder: str) -> None:
@@ -57,6 +75,7 @@ def work(rank: int, folder: str) -> None:
         train(Path(folder), case, "whole", NUM_STEPS)
         for num_steps in (STOP, NUM_STEPS):
             train(Path(folder), case, "stopped", num_steps)
+    poison(Path(folder))
     dist.destroy_process_group()
 
 
@@ -86,3 +105,9 @@ def test_a_log_entry_has_the_steps_before_the_stop_too(folder, case):
     )
     assert len(whole) == 1
     assert stopped == whole
+
+
+def test_what_is_not_finite_on_one_rank_is_refused_by_all(folder):
+    told = [(folder / f"poison.{rank}").read_text() for rank in range(RANKS)]
+    assert re.search(r"after step 8 it is not: model\.model\.tables\.\S+_emb.weight;", told[0])
+    assert told == told[:1] * RANKS

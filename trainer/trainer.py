@@ -379,8 +379,14 @@ class Trainer:
         return group_step(batch.cursor, self.config.train_config.gradient_accumulation_steps)
 
     def save(self, evaluated: bool = True) -> Path:
-        """Begin to write a checkpoint of this step; `evaluated` if the config asks for that."""
+        """Begin to write a checkpoint of this step; `evaluated` if the config asks for that.
+
+        Raises FloatingPointError on all ranks where parameters or optimizer state are not finite.
+        """
         self.recorder.look(self.guard)
+        tensors = checkpoint_tensors(self.model, self.optimizer)
+        buffers = {f"model.{name}" for name, _ in self.model.named_buffers()}
+        self.checkpoints.check_finite(tensors, buffers, self.state.global_step)
         config = self.config.train_config
         evaluation = None
         if evaluated and (config.evaluate_checkpoints or config.best_checkpoint_metric):
@@ -389,7 +395,7 @@ class Trainer:
             self.retention.check(evaluation.metrics)
         self.schedule.note_saved()
         return self.checkpoints.save(
-            checkpoint_tensors(self.model, self.optimizer),
+            tensors,
             self.state,
             {
                 CONFIG_FILE: text_format.MessageToString(self.config),

@@ -231,8 +231,8 @@ def load_for_fine_tuning(
                 report.grown[name] = (known.size[0], tensor.shape[0])
     if faults := _hashed_that_grew(report.grown, hashed_tables):
         raise ConfigError(
-            f"fine_tune_checkpoint {path}: {'; '.join(faults)}; keep its hash_bucket_size, or start "
-            f"the table anew by another embedding_name"
+            f"fine_tune_checkpoint {path}: {'; '.join(faults)}; keep its hash_bucket_size, or "
+            f"start the table anew by another embedding_name"
         )
     if not sources:
         raise ConfigError(
