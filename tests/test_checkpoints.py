@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -133,6 +134,28 @@ def test_without_an_undamaged_checkpoint_training_does_not_start_anew(folder, wh
         trainer_here(folder, "hopeless", **SAVE)
 
 
+def test_the_one_before_a_damaged_checkpoint_is_evaluated(folder, whole, tmp_path, capsys):
+    """As by evaluate, compare, predict and export, which all ask `find_run`."""
+    model = tmp_path / "model"
+    shutil.copytree(folder / "whole", model)
+    newest = model / "model.ckpt-12"
+    assert find_run(None, str(model)).checkpoint == find_run(None, str(newest)).checkpoint == newest
+    assert capsys.readouterr().err == ""
+    flip_a_bit(newest / "__0_0.distcp")
+    assert find_run(None, str(model)).checkpoint == model / "model.ckpt-8"
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {newest} is damaged (__0_0.distcp is not as it was written")
+    assert said.endswith("going on from model.ckpt-8 instead\n")
+    assert newest.is_dir()  # only training sets it aside
+    told = rf"checkpoint_path must be .* {newest} is damaged: __0_0\.distcp is not .*copy it again"
+    with pytest.raises(ConfigError, match=told):
+        find_run(None, str(newest))
+    for step in (4, 8):
+        (model / f"model.ckpt-{step}" / ".metadata").unlink()
+    with pytest.raises(ConfigError, match=r"all checkpoints of .* are damaged"):
+        find_run(None, str(model))
+
+
 def test_a_restart_goes_on_by_itself_but_not_in_the_folder_of_another_run(
     folder, whole, monkeypatch
 ):
@@ -155,13 +178,14 @@ def test_a_restart_goes_on_by_itself_but_not_in_the_folder_of_another_run(
     assert refuses()
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("until", [11, 99])
-def test_a_full_disk_costs_a_checkpoint_and_fails_the_last_one(folder, until):
-    """A limit of the kernel on the size of files stands for the disk, from step 6 on."""
-    faults = [{"attempt": 0, "rank": 0, "at": "disk_full", "step": 6, "until": until}]
-    model = f"full{until}"
+def test_a_full_disk_costs_a_checkpoint_and_fails_the_last_one(folder, until, ranks):
+    """A limit of the kernel on the size of files stands for a rank's disk, from step 6 on."""
+    faults = [{"attempt": 0, "rank": ranks - 1, "at": "disk_full", "step": 6, "until": until}]
+    model = f"full{until}.{ranks}"
     (folder / "pipeline.config").write_text(str(two_task_config()))
-    done = train_with_faults(folder, model, faults, **SAVE)
+    done = train_with_faults(folder, model, faults, ranks, **SAVE)
     model_dir = folder / model
     assert f"warning: {model_dir}/model.ckpt-8 could not be written: " in done.stdout
     assert "the newest checkpoint is model.ckpt-4; training goes on" in done.stdout
@@ -171,20 +195,22 @@ def test_a_full_disk_costs_a_checkpoint_and_fails_the_last_one(folder, until):
         assert names == ["model.ckpt-12", "model.ckpt-4"]
     else:
         assert done.returncode == 1
-        assert f"error on rank 0: {model_dir}/model.ckpt-12 could not be written" in done.stderr
+        assert f"{model_dir}/model.ckpt-12 could not be written: " in done.stderr
+        assert re.search(r"^error on rank \d: ", done.stderr, re.MULTILINE)
         assert names == ["model.ckpt-4"]
-        assert "Traceback" not in done.stderr
+        if ranks == 1:  # torchrun adds one of its own
+            assert "Traceback" not in done.stderr
 
 
 def train_with_faults(
-    folder: Path, model: str, faults: list[dict[str, Any]], **edits: Any
+    folder: Path, model: str, faults: list[dict[str, Any]], ranks: int, **edits: Any
 ) -> subprocess.CompletedProcess[str]:
     environment = {"FAULTS": json.dumps(faults), "STEP_SECONDS": "0.1"}
     (folder / "faulty.py").write_text(
         f"import os, runpy\nos.environ |= {environment!r}\n"
         f"runpy.run_path({str(ROOT / 'tests/faulty_train.py')!r}, run_name='__main__')\n"
     )
-    return train(folder, model, 1, script=str(folder / "faulty.py"), **edits)
+    return train(folder, model, ranks, script=str(folder / "faulty.py"), **edits)
 
 
 # ------------------------------------------------------------------ when, and which stay
@@ -415,6 +441,18 @@ def test_fine_tuning_starts_from_another_runs_values_by_name(folder, whole, caps
         names.write_text(text)
         with pytest.raises(ConfigError, match=told):
             trainer_here(folder, "tuned2", **SAVE, **edits)
+
+
+def test_fine_tuning_grows_no_hashed_table(folder, whole, capsys):
+    source: dict[str, Any] = {"train_config__fine_tune_checkpoint": str(folder / "whole")}
+    grown: dict[str, Any] = source | {"feature_configs[2]__id_feature__hash_bucket_size": 60}
+    told = r"city_emb\.weight had 50 rows and has 60 now, .* hashed .* keep its hash_bucket_size"
+    with pytest.raises(ConfigError, match=told):
+        trainer_here(folder, "tuned_hash", **grown)
+    anew: dict[str, Any] = {"feature_configs[2]__id_feature__embedding_name": "cities"}
+    trainer_here(folder, "tuned_hash", **grown, **anew)  # the cure
+    said = capsys.readouterr().out
+    assert "keep their initial values: model.tables.pooled.embedding_bags.cities.weight" in said
 
 
 @pytest.mark.parametrize(

@@ -377,8 +377,10 @@ def test_what_is_not_a_complete_checkpoint_is_an_error(folder, tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["model.ckpt-6"]
     assert "checkpoint_path must be set" in message_of(run_evaluate)
     (tmp_path / "run" / "model.ckpt-6" / "pipeline.config").unlink()
-    no_config = message_of(lambda: run_evaluate("--checkpoint_path", tmp_path / "run"))
-    assert "pipeline_config_path must be set, as there is no pipeline.config beside" in no_config
+    no_config = message_of(
+        lambda: run_evaluate("--checkpoint_path", tmp_path / "run" / "model.ckpt-6")
+    )
+    assert "model.ckpt-6 is damaged: pipeline.config is missing; copy it again" in no_config
 
 
 def test_a_checkpoint_of_another_config_is_an_error(folder):

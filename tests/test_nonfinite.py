@@ -11,6 +11,8 @@ import torch
 
 from tests.datasets import click_table, write_dataset
 from tests.training_here import all_tensors, one_rank, trainer_here
+from trainer.checkpoints.checkpoint import find_damage, list_checkpoints
+from trainer.faults.finite_state import nonfinite_names
 from trainer.faults.nonfinite import NonFiniteGuard
 from trainer.metrics.training import TrainMetrics
 from trainer.protos.pipeline_pb2 import MeanSquaredError, TrainMetricConfig
@@ -54,7 +56,7 @@ def finite_part(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def test_the_rows_are_named_and_nothing_has_moved(folder):
-    trainer = poisoned(folder, "error", train_config__save_checkpoints_steps=1)
+    trainer = poisoned(folder, "error")
     with pytest.raises(FloatingPointError) as error:
         trainer.train()
     file = folder / "train" / "part-00000.parquet"
@@ -180,3 +182,52 @@ def test_masked_steps_are_those_of_a_guard_that_looks_under_pe_mtl_too(folder):
         batches.close()
         ends.append(finite_part(trainer) | {"weights": weights[3]})
     torch.testing.assert_close(ends[1], ends[0])
+
+
+# ------------------------------------------------------------------ a gradient that is not finite
+
+
+def test_what_a_nan_gradient_has_moved_gets_into_no_checkpoint(folder):
+    """The loss of step 8 is finite, its gradient is not; a checkpoint of it is due."""
+    edits: dict[str, Any] = {
+        "train_config__num_steps": 12,
+        "train_config__save_checkpoints_steps": 4,
+        "train_config__keep_checkpoint_max": 1,
+    }
+    trainer = trainer_here(folder, "gradient", **edits)
+    name, parameter = next(
+        (name, each) for name, each in trainer.optimizer.dense.params.items() if each.dim() == 2
+    )
+    parameter.register_hook(
+        lambda gradient: gradient * (torch.nan if trainer.state.global_step == 7 else 1.0)
+    )
+    with pytest.raises(FloatingPointError) as error:
+        trainer.train_and_evaluate()
+    assert "after step 8 it is not: " in str(error.value)
+    assert f"model.{name}" in str(error.value)
+    assert f"optimizer.parameters.{name}.exp_avg" in str(error.value)
+    assert "the newest is model.ckpt-4" in str(error.value)
+    (kept,) = list_checkpoints(folder / "gradient")
+    assert kept.name == "model.ckpt-4"
+    assert find_damage(kept) is None
+    resumed = trainer_here(folder, "gradient", **edits)
+    resumed.train_and_evaluate()
+    assert all(value.isfinite().all() for value in all_tensors(resumed).values())
+
+
+def test_every_kind_of_tensor_is_looked_at_but_buffers_may_have_masks():
+    mask = torch.full((3, 3), -torch.inf).triu(1)
+    state: dict[str, Any] = {
+        "model": {"mask": mask, "good": torch.ones(2), "none": torch.ones(0), "n": 3, "text": "x"},
+        "ids": torch.tensor([torch.iinfo(torch.int64).max]),
+    }
+    assert nonfinite_names(state, {"model.mask"}) == []
+    assert nonfinite_names(state, ()) == ["model.mask"]
+    for value in (torch.nan, torch.inf, -torch.inf):
+        for place in (0, 40, 99):
+            for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+                bad = torch.randn(10, 10).to(dtype)
+                bad.view(-1)[place] = value
+                assert nonfinite_names({**state, "bad": bad}, {"model.mask"}) == ["bad"]
+    mask[0, 0] = torch.nan
+    assert nonfinite_names(state, {"model.mask"}) == ["model.mask"]

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchrec import EmbeddingBagConfig, JaggedTensor, PoolingType
 
-from trainer.checkpoints.checkpoint import read_hashed_kinds
+from trainer.checkpoints.checkpoint import CONFIG_FILE, HASHED_FILE, read_document
 from trainer.checkpoints.reader import CheckpointReader
-from trainer.checkpoints.restore import CONFIG_FILE, Run, check_same_model
+from trainer.checkpoints.restore import Run, check_same_model
 from trainer.config import ConfigError
 from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features
@@ -106,7 +106,7 @@ def export_model(run: Run, export_dir: Path, dtype: str, asset_files: list[Path]
         "scores": [name for task in task_scores(run.config, tasks) for name in task.columns],
         "tasks": [asdict(task) for task in task_scores(run.config, tasks)],
         "features": features,
-        "hashed_columns": read_hashed_kinds(run.checkpoint),
+        "hashed_columns": read_document(run.checkpoint, HASHED_FILE),
         "lookups": [asdict(_table_lookup(each, tables)) for each in model.tables.lookups],
         "tables": [asdict(table) for table in tables],
         "versions": {"torch": torch.__version__, "torchrec": torchrec.__version__},

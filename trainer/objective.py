@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from losses import JRCLoss, jrc_losses
-from trainer.collectives import all_reduce_sum, world_size
+from trainer.collectives import all_gather, all_reduce_sum, rank, world_size
 from trainer.data.batch import SessionBatch
 from trainer.models import ClickModel, ModelOutput
 from trainer.optim.precision import autocast
@@ -157,6 +157,17 @@ class LossMeter:
         means = (sums[:, 0] / sums[:, 1]).tolist()
         names, self._sums = list(self._sums), {}
         return dict(zip(names, means, strict=True))
+
+    def state(self) -> list[dict[str, list[float]]]:
+        """The sums since the last `compute`, of each rank, for a checkpoint: a collective call."""
+        return all_gather({name: sums.tolist() for name, sums in self._sums.items()})
+
+    def load_state(self, state: list[dict[str, list[float]]], device: torch.device) -> None:
+        """Go on from what `state` gave, on any number of ranks; on as many each has its own."""
+        mine = state[rank() :: world_size()]
+        for name in state[0]:
+            parts = torch.tensor([part[name] for part in mine], dtype=torch.float64, device=device)
+            self._sums[name] = parts.reshape(-1, 2).sum(dim=0)
 
 
 def row_weight(task: Task, batch: SessionBatch) -> Tensor | None:

@@ -33,6 +33,7 @@ from trainer.optim.precision import mixed_dtype
 from trainer.optim.replicated import can_replicate
 from trainer.optim.train_optimizer import TrainOptimizer
 from trainer.protos import pipeline_pb2 as pb
+from trainer.reduction import FixedDataParallel, fix_buckets
 from trainer.tasks import Task
 from trainer.topology import RESERVED_MEMORY_SHARE, topology_here
 from trainer.zero_collision import connect_id_maps, managed_plans
@@ -79,8 +80,13 @@ def build_parallel(
         plan.plan.pop(f"{name}._embedding_module", None)  # the planner saw the tables within
         plan.plan[name] = sharding
     model = DistributedModelParallel(
-        objective, device=device, plan=plan, sharders=[*sharders, managed_sharder]
+        objective,
+        device=device,
+        plan=plan,
+        sharders=[*sharders, managed_sharder],
+        data_parallel_wrapper=FixedDataParallel(),
     )
+    fix_buckets(model)
     _init_tables(model, configs, seed)
     if configs:
         set_accumulators(model.fused_optimizer, config.train_config.sparse_optimizer)

@@ -24,11 +24,12 @@ from trainer.checkpoints.checkpoint import (
     CONFIG_FILE,
     HASHED_FILE,
     HISTORY_FILE,
+    LOG_ENTRY_FILE,
     PLAN_FILE,
     TRAIN_METRICS_FILE,
     TrainState,
+    read_document,
     read_state,
-    read_train_metrics,
     step_of,
 )
 from trainer.checkpoints.loader import (
@@ -161,7 +162,10 @@ class Trainer:
             train, self.tasks, self.train_data.num_rows, self.progress, history
         )
         if checkpoint is not None:
-            self.recorder.train_metrics.load_state(read_train_metrics(checkpoint), device)
+            sums = read_document(checkpoint, TRAIN_METRICS_FILE)
+            self.recorder.train_metrics.load_state(sums, device)
+            if entry := read_document(checkpoint, LOG_ENTRY_FILE):
+                self.recorder.load_state(entry, device)
         self.evaluation: tuple[int, Evaluation | None] = (-1, None)  # the last one, and its step
 
     # -------------------------------------------------------------- set-up
@@ -228,14 +232,13 @@ class Trainer:
     def _load(self, checkpoint: Path | None) -> None:
         """Go on from a checkpoint, or start from another run's where the config names one."""
         train = self.config.train_config
+        objective: Any = self.model.module
+        hashed = {
+            lookup.table
+            for lookup in objective.model.tables.lookups
+            if isinstance(lookup.feature, IdFeature) and isinstance(lookup.feature.coding, Hashed)
+        }
         if checkpoint is not None:
-            objective: Any = self.model.module
-            hashed = {
-                lookup.table
-                for lookup in objective.model.tables.lookups
-                if isinstance(lookup.feature, IdFeature)
-                and isinstance(lookup.feature.coding, Hashed)
-            }
             report = load_checkpoint(checkpoint, self.model, self.optimizer, hashed)
             self.say(f"continuing from {checkpoint} (step {self.state.global_step})")
         elif train.fine_tune_checkpoint:
@@ -244,7 +247,7 @@ class Trainer:
             check_hashes_of(source, self.spec.features, data.types, data.path)
             names = train.fine_tune_ckpt_param_map
             report = load_for_fine_tuning(
-                source, self.model, read_param_map(names) if names else {}
+                source, self.model, read_param_map(names) if names else {}, hashed
             )
             self.say(f"fine-tuning from {source}: {len(report.loaded)} tensors loaded")
         else:
@@ -406,8 +409,14 @@ class Trainer:
         return group_step(batch.cursor, self.config.train_config.gradient_accumulation_steps)
 
     def save(self, evaluated: bool = True) -> Path:
-        """Begin to write a checkpoint of this step; `evaluated` if the config asks for that."""
+        """Begin to write a checkpoint of this step; `evaluated` if the config asks for that.
+
+        Raises FloatingPointError on all ranks where parameters or optimizer state are not finite.
+        """
         self.recorder.look(self.guard)
+        tensors = checkpoint_tensors(self.model, self.optimizer)
+        buffers = {f"model.{name}" for name, _ in self.model.named_buffers()}
+        self.checkpoints.check_finite(tensors, buffers, self.state.global_step)
         config = self.config.train_config
         evaluation = None
         if evaluated and (config.evaluate_checkpoints or self.retention.metric):
@@ -416,12 +425,13 @@ class Trainer:
             self.retention.check(evaluation.metrics)
         self.schedule.note_saved()
         return self.checkpoints.save(
-            checkpoint_tensors(self.model, self.optimizer),
+            tensors,
             self.state,
             {
                 CONFIG_FILE: text_format.MessageToString(self.config),
                 PLAN_FILE: describe_sharding(self.model),
                 HISTORY_FILE: json.dumps([asdict(entry) for entry in self.recorder.history]),
+                LOG_ENTRY_FILE: json.dumps(self.recorder.state()),
                 TRAIN_METRICS_FILE: json.dumps(self.recorder.train_metrics.state()),
                 HASHED_FILE: json.dumps(self.hashed),
             },

@@ -4,6 +4,7 @@
     pipeline.config              the config of the run
     sharding_plan.json           how its embedding tables lay on its ranks
     history.json                 what was logged so far
+    log_entry.json               what the next log entry has of the steps so far
     train_metrics.json           the sums of train_metrics
     hashed_columns.json          of features that hash: whether their columns hold integers or text
     train_state.json             where training stands; size and CRC-32 of every other file; its own
@@ -24,6 +25,7 @@ from trainer.data.plan import Place
 BEST_FILE = "best_checkpoint.json"  # of a model_dir
 STATE_FILE = "train_state.json"
 HISTORY_FILE = "history.json"
+LOG_ENTRY_FILE = "log_entry.json"
 TRAIN_METRICS_FILE = "train_metrics.json"
 HASHED_FILE = "hashed_columns.json"
 CONFIG_FILE = "pipeline.config"
@@ -107,17 +109,9 @@ def read_state(checkpoint: Path) -> tuple[TrainState, list[dict[str, Any]]]:
     return state, json.loads((checkpoint / HISTORY_FILE).read_text())
 
 
-def read_train_metrics(checkpoint: Path) -> dict[str, Any]:
-    """The sums of train_metrics; empty for a checkpoint that was written without them."""
-    return _read_json(checkpoint / TRAIN_METRICS_FILE)
-
-
-def read_hashed_kinds(checkpoint: Path) -> dict[str, str]:
-    """See checks.hashing.hashed_kinds; empty for a checkpoint that was written without them."""
-    return _read_json(checkpoint / HASHED_FILE)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def read_document(checkpoint: Path, name: str) -> dict[str, Any]:
+    """What a JSON file of a checkpoint holds; empty for one that was written without it."""
+    path = checkpoint / name
     return json.loads(path.read_text()) if path.is_file() else {}
 
 

@@ -5,7 +5,7 @@ size and the sharding type that wrote them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 
 from trainer.checkpoints.reader import CheckpointReader
 from trainer.config import ConfigError, did_you_mean
-from trainer.optim.train_optimizer import TrainOptimizer
+from trainer.optim.train_optimizer import NOT_MOVED, TrainOptimizer
 from trainer.zero_collision import id_histories, load_id_histories
 
 _TABLE = re.compile(r"\.(?:embedding_bags|embeddings)\.(\w+)\.weight")
@@ -62,7 +62,7 @@ def checkpoint_tensors(model: nn.Module, optimizer: TrainOptimizer) -> dict[str,
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: TrainOptimizer, hashed_tables: set[str]
+    path: Path, model: nn.Module, optimizer: TrainOptimizer, hashed_tables: Collection[str]
 ) -> LoadReport:
     """Restore model and optimizer in place; tables may have more rows now.
 
@@ -72,7 +72,7 @@ def load_checkpoint(
     Raises:
         ConfigError: the model has other tensors, or other shapes.
     """
-    optimizer.init_state()
+    optimizer.init_state(without=_not_moved(path))
     tensors = checkpoint_tensors(model, optimizer)
     planner = _GrowingPlanner(hashed_tables)
     try:
@@ -90,10 +90,23 @@ def load_checkpoint(
     return LoadReport(grown={name.removeprefix("model."): rows for name, rows in grown.items()})
 
 
+def _not_moved(path: Path) -> list[str]:
+    """Dense parameters of a checkpoint without an optimizer's state, as no step has moved them.
+
+    They are unused, or all steps so far were left out or skipped by the loss scaler.
+    """
+    reader = CheckpointReader(path)
+    if f"optimizer.{NOT_MOVED}" not in reader.read_metadata().state_dict_metadata:
+        return []  # of 0.1.0
+    found: dict[str, Any] = {"optimizer": {NOT_MOVED: []}}
+    dcp.load(found, storage_reader=reader)
+    return found["optimizer"][NOT_MOVED]
+
+
 class _GrowingPlanner(dcp.DefaultLoadPlanner):
     """Loads tables that were smaller when they were saved: the first rows of those of now."""
 
-    def __init__(self, hashed_tables: set[str]) -> None:
+    def __init__(self, hashed_tables: Collection[str]) -> None:
         # Flattening drops the tables that are whole on other ranks; the planner then takes the
         # checkpoint for one of PyTorch 2.3, which named the scaler's state otherwise.
         super().__init__(flatten_sharded_tensors=False)
@@ -132,13 +145,7 @@ class _GrowingPlanner(dcp.DefaultLoadPlanner):
                         "sharding_plan.json, by embedding_constraints)"
                     )
                 faults.append(fault)
-        for name, (old, new) in self.grown.items():
-            found = _TABLE.search(name)
-            if found and found[1] in self._hashed_tables:
-                faults.append(
-                    f"{name} had {old:,} rows and has {new:,} now, but ids are hashed to its rows: "
-                    f"every one would meet another row"
-                )
+        faults += _hashed_that_grew(self.grown, self._hashed_tables)
         if faults:
             raise ValueError("; ".join(faults))
         return super().create_local_plan()
@@ -155,6 +162,18 @@ def _has_grown(name: str, known: TensorStorageMetadata, tensor: Any) -> bool:
     old, new = tuple(known.size), tuple(tensor.shape)
     is_table = _TABLE.search(name) is not None
     return is_table and old[1:] == new[1:] and old[:1] < new[:1]
+
+
+def _hashed_that_grew(
+    grown: Mapping[str, tuple[int, int]], hashed_tables: Collection[str]
+) -> list[str]:
+    """What is wrong with tables that have more rows now; each name with the rows before and now."""
+    return [
+        f"{name} had {old:,} rows and has {new:,} now, but ids are hashed to its rows: "
+        f"every one would meet another row"
+        for name, (old, new) in grown.items()
+        if (found := _TABLE.search(f".{name}")) and found[1] in hashed_tables
+    ]
 
 
 # ------------------------------------------------------------------ fine-tuning
@@ -176,16 +195,20 @@ def read_param_map(path: str) -> dict[str, str]:
     return names
 
 
-def load_for_fine_tuning(path: Path, model: nn.Module, names: Mapping[str, str]) -> LoadReport:
+def load_for_fine_tuning(
+    path: Path, model: nn.Module, names: Mapping[str, str], hashed_tables: Collection[str]
+) -> LoadReport:
     """Start a model from the tensors of another run's checkpoint, by name; in place.
 
     Optimizers start anew. Several tensors of the model may start from the same one.
 
     Args:
         names: per name in the model the name in the checkpoint, where that is another.
+        hashed_tables: whose rows are found by a hash modulo their number, so that none may grow.
 
     Raises:
-        ConfigError: a name of `names` is unknown, or no tensor of the model could be loaded.
+        ConfigError: a name of `names` is unknown, a hashed table has grown, or no tensor of the
+            model could be loaded.
     """
     saved = {
         name.removeprefix("model."): known
@@ -206,6 +229,11 @@ def load_for_fine_tuning(path: Path, model: nn.Module, names: Mapping[str, str])
             sources[name] = source
             if known.size[:1] != tensor.shape[:1]:
                 report.grown[name] = (known.size[0], tensor.shape[0])
+    if faults := _hashed_that_grew(report.grown, hashed_tables):
+        raise ConfigError(
+            f"fine_tune_checkpoint {path}: {'; '.join(faults)}; keep its hash_bucket_size, or "
+            f"start the table anew by another embedding_name"
+        )
     if not sources:
         raise ConfigError(
             f"fine_tune_checkpoint: no tensor of {path} fits the model by name; it has: "
@@ -217,7 +245,7 @@ def load_for_fine_tuning(path: Path, model: nn.Module, names: Mapping[str, str])
     while sources:  # a pass loads each tensor of the checkpoint once
         one_each = {source: name for name, source in sources.items()}
         part = {f"model.{source}": state_dict[name] for source, name in one_each.items()}
-        dcp.load(part, storage_reader=CheckpointReader(path), planner=_GrowingPlanner(set()))
+        dcp.load(part, storage_reader=CheckpointReader(path), planner=_GrowingPlanner(()))
         for name in one_each.values():
             del sources[name]
     model.load_state_dict(state_dict)

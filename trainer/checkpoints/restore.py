@@ -4,6 +4,7 @@ Only parameters are read; what the optimizers keep is not, and neither takes mem
 """
 
 import json
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,14 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from trainer.checkpoints.checkpoint import BEST_FILE, STATE_FILE, list_checkpoints
+from trainer.checkpoints.checkpoint import BEST_FILE, CONFIG_FILE, STATE_FILE, list_checkpoints
+from trainer.checkpoints.newest import damage_of, newest_undamaged
 from trainer.checkpoints.reader import CheckpointReader
+from trainer.collectives import rank
 from trainer.config import ConfigError, edit_config, load_config
 from trainer.parallel import build_parallel
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
-
-CONFIG_FILE = "pipeline.config"
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,18 @@ def find_run(
 ) -> Run:
     """The config and the checkpoint that a command names, one of which may be left out.
 
+    All ranks call this together, and share the reading of the checkpoint's files.
+
     Args:
-        pipeline_config_path: default: pipeline.config in the checkpoint or beside it.
-        checkpoint_path: a checkpoint, or a model folder with some, of which the newest is taken;
-            default: the config's model_dir.
+        pipeline_config_path: default: pipeline.config in the checkpoint.
+        checkpoint_path: a checkpoint, or a model folder with some, of which the newest is taken
+            that is not damaged; default: the config's model_dir.
         edits: see edit_config.
         to_export: of a model folder with an export_config of exporter_type best, the checkpoint
             that best_checkpoint.json names is taken, where there is that file.
 
     Raises:
-        ConfigError: there is no such config or no complete checkpoint.
+        ConfigError: there is no such config or no complete checkpoint, or it is damaged.
     """
     config = load_config(pipeline_config_path) if pipeline_config_path else None
     path = checkpoint_path or (config.model_dir if config else "")
@@ -64,41 +67,44 @@ def find_run(
             "checkpoint_path must be set, by --checkpoint_path or by the model_dir of the config, "
             "but is missing"
         )
-    checkpoint = _complete_checkpoint(Path(path))
+    checkpoint = _checkpoint_at(Path(path))
     if config is None:
-        beside = [folder / CONFIG_FILE for folder in (checkpoint, checkpoint.parent)]
-        found = [each for each in beside if each.is_file()]
-        if not found:
-            raise ConfigError(
-                f"pipeline_config_path must be set, as there is no {CONFIG_FILE} beside "
-                f"{checkpoint}; give --pipeline_config_path"
-            )
-        config = load_config(found[0])
+        config = load_config(checkpoint / CONFIG_FILE)
     if edits:
         edit_config(config, edits)
     best = Path(path) / BEST_FILE
     if to_export and config.export_config.exporter_type == "best" and best.is_file():
-        checkpoint = _complete_checkpoint(
-            best.with_name(json.loads(best.read_text())["checkpoint"])
-        )
+        checkpoint = _checkpoint_at(best.with_name(json.loads(best.read_text())["checkpoint"]))
     return Run(config, checkpoint)
 
 
-def _complete_checkpoint(path: Path) -> Path:
+def _checkpoint_at(path: Path) -> Path:
     """The checkpoint at a path, or the newest one of a model folder. Raises ConfigError."""
     if not path.is_dir():
         raise ConfigError(f"checkpoint_path must be a folder, but there is none at: {path}")
     if (path / STATE_FILE).is_file():
+        damage = damage_of(path)
+        if damage:
+            raise ConfigError(
+                f"checkpoint_path must be a checkpoint that is as it was written, but {path} is "
+                f"damaged: {damage}; copy it again, or give its folder for the newest one that is "
+                f"not damaged"
+            )
         return path
-    inside = list_checkpoints(path)
-    if inside:
-        return inside[-1]
+    newest, _ = newest_undamaged(path, _say)
+    if newest is not None:
+        return newest
     others = ", ".join(each.name for each in list_checkpoints(path.parent))
     raise ConfigError(
         f"checkpoint_path must be a complete checkpoint or a folder of some, but {path} has no "
         f"{STATE_FILE}: its writing was not finished, or it is another folder; "
         f"complete ones beside it: {others or 'none'}"
     )
+
+
+def _say(line: str) -> None:
+    if rank() == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def restore(

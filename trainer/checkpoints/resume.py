@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 
-from trainer.checkpoints.checkpoint import PREFIX, TrainState, checkpoint_folders, find_damage
+from trainer.checkpoints.checkpoint import PREFIX, TrainState, checkpoint_folders
+from trainer.checkpoints.newest import damage_of, newest_undamaged
 from trainer.config import ConfigError
 
 RESTART_MARK = ".may_restart"
@@ -42,7 +42,10 @@ def checkpoint_to_continue(
                 f"{checkpoints[-1].name}; give --continue_train to go on from it, or another "
                 f"model_dir"
             )
-    return _newest_undamaged(model_dir, say, set_aside=True)
+    newest, damaged = newest_undamaged(model_dir, say)
+    for checkpoint in damaged:
+        _set_aside(checkpoint)
+    return newest
 
 
 def find_checkpoint(path: str, say: Callable[[str], None]) -> Path:
@@ -53,11 +56,11 @@ def find_checkpoint(path: str, say: Callable[[str], None]) -> Path:
     """
     folder = Path(path)
     if folder.name.startswith(PREFIX):
-        damage = _from_first_rank(find_damage(folder))
+        damage = damage_of(folder)
         if damage:
             raise ConfigError(f"fine_tune_checkpoint {folder} is damaged: {damage}")
         return folder
-    found = _newest_undamaged(folder, say, set_aside=False)
+    found, _ = newest_undamaged(folder, say)
     if found is None:
         raise ConfigError(
             f"fine_tune_checkpoint must be a checkpoint ({PREFIX}STEP) or a folder of them, but "
@@ -74,54 +77,12 @@ def allow_restart(model_dir: Path, allowed: bool) -> None:
         (model_dir / RESTART_MARK).unlink(missing_ok=True)
 
 
-def _newest_undamaged(
-    model_dir: Path, say: Callable[[str], None], *, set_aside: bool
-) -> Path | None:
-    """The newest checkpoint without damage; newer ones are told, and set aside if wished.
-
-    All ranks call this together, and share the reading of the files.
-
-    Raises:
-        ConfigError: there are checkpoints, but all of them are damaged.
-    """
-    damaged: dict[Path, str] = {}
-    newest = None
-    for checkpoint in reversed(_from_first_rank(checkpoint_folders(model_dir))):
-        found: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(
-            found, find_damage(checkpoint, dist.get_rank(), dist.get_world_size())
-        )
-        faults = [fault for fault in found if fault]
-        if not faults:
-            newest = checkpoint
-            break
-        damaged[checkpoint] = faults[0]
-    if damaged and newest is None:
-        told = "; ".join(f"{path}: {fault}" for path, fault in damaged.items())
-        raise ConfigError(
-            f"all checkpoints of {model_dir} are damaged, nothing to go on from ({told}); "
-            f"restore one of them, or start anew in another --model_dir"
-        )
-    for path, fault in damaged.items():
-        say(f"warning: {path} is damaged ({fault}); going on from {newest and newest.name} instead")
-        if set_aside:
-            _set_aside(path)
-    return newest
-
-
 def _set_aside(checkpoint: Path) -> None:
     """Rename a damaged checkpoint: this run writes one of its step again."""
     if dist.get_rank() == 0:
         aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
         shutil.rmtree(aside, ignore_errors=True)
         checkpoint.rename(aside)
-
-
-def _from_first_rank(value: Any) -> Any:
-    """Rank 0's value, on all ranks: file systems may show each rank another state."""
-    values = [value]
-    dist.broadcast_object_list(values, src=0)
-    return values[0]
 
 
 def continued_state(

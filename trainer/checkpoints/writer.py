@@ -9,7 +9,7 @@ A folder `.model.ckpt-STEP.tmp` is what an interrupted write leaves; nothing eve
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ from trainer.checkpoints.checkpoint import (
     state_document,
 )
 from trainer.checkpoints.retention import Retention, failure_told
+from trainer.faults.finite_state import nonfinite_names
 
+MOST_NAMES = 5  # told in an error
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -100,6 +102,27 @@ class CheckpointWriter:
             self._complete, written, unfinished, final, state, documents, metrics
         )
         return final
+
+    def check_finite(self, tensors: dict[str, Any], buffers: Collection[str], step: int) -> None:
+        """Refuse what is not finite, before it is saved; all ranks together.
+
+        Args:
+            buffers: names in `tensors` of what may be infinite, but not NaN.
+
+        Raises:
+            FloatingPointError: on all ranks; the checkpoint under way is complete then.
+        """
+        names = nonfinite_names(tensors, buffers)
+        if not names:
+            return
+        self.wait()
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        raise FloatingPointError(
+            f"what training has moved must be finite, but after step {step} it is not: "
+            f"{', '.join(names[:MOST_NAMES])}{more}; a gradient was not finite, though the loss "
+            f"was. No checkpoint is written of it, the newest is {self._newest()}; lower the "
+            f"learning rates, or mend what has such gradients (the logarithm or root of 0)"
+        )
 
     def check(self) -> None:
         """Raise what went wrong with the write under way, if it has ended; does not wait."""
@@ -190,12 +213,15 @@ class CheckpointWriter:
 
     def _reason(self, error: BaseException) -> str:
         causes = _causes(error)
-        step, newest = self._last_step, list_checkpoints(self._model_dir)
         return (
-            f"{checkpoint_path(self._model_dir, step or 0)} could not be written: "
+            f"{checkpoint_path(self._model_dir, self._last_step or 0)} could not be written: "
             f"{'; '.join(sorted({str(cause) for cause in causes}))}; the newest checkpoint is "
-            f"{newest[-1].name if newest else 'none'}"
+            f"{self._newest()}"
         )
+
+    def _newest(self) -> str:
+        found = list_checkpoints(self._model_dir)
+        return found[-1].name if found else "none"
 
 
 class _FileWriter(dcp.FileSystemWriter):

@@ -8,7 +8,7 @@ training and evaluation data, and in a checkpoint and what it is to score.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from trainer.checkpoints.checkpoint import read_hashed_kinds
+from trainer.checkpoints.checkpoint import HASHED_FILE, read_document
 from trainer.config import ConfigError
 from trainer.data.features import Feature, Hashed, IdFeature, ZeroCollision
 
@@ -87,5 +87,5 @@ def check_hashes_of(
     checkpoint: Path, features: Iterable[Feature], types: Mapping[str, str], where: str
 ) -> None:
     """Hold columns against those that a checkpoint was trained on. Raises ConfigError."""
-    before = read_hashed_kinds(checkpoint)
+    before = read_document(checkpoint, HASHED_FILE)
     check_same_hashes(features, types, where, before, f"the training data of {checkpoint}")

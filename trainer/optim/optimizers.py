@@ -121,6 +121,12 @@ class DensePart(NamedTuple):
     optimizer: KeyedOptimizerWrapper
 
 
+def keeps_state(config: Any) -> bool:
+    """Whether a dense or part optimizer keeps anything of a parameter once that has moved."""
+    kind, message = optimizer_of(config)
+    return kind != "sgd_optimizer" or message.momentum != 0
+
+
 def dense_optimizers(
     config: pb.DenseOptimizer, parameters: Mapping[str, nn.Parameter], device: torch.device
 ) -> list[DensePart]:

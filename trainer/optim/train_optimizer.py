@@ -21,12 +21,13 @@ from torchrec.optim.optimizers import in_backward_optimizer_filter
 
 from trainer.accumulation import GroupStep, scale_to_mean
 from trainer.optim.ema import MovingAverage
-from trainer.optim.optimizers import dense_optimizers, fused_kernels, optimizer_of
+from trainer.optim.optimizers import dense_optimizers, fused_kernels, keeps_state, optimizer_of
 from trainer.optim.precision import build_scaler, unscale_table_gradients
 from trainer.optim.replicated import ReplicatedTables, replicated_tables
 from trainer.optim.schedules import schedule_of, scheduled_rate
 from trainer.protos import pipeline_pb2 as pb
 
+NOT_MOVED = "not_moved"  # of a state: names of dense parameters that have none so far
 ONE_BATCH = GroupStep(steps=1, number=0, is_last=True)
 
 
@@ -81,6 +82,9 @@ class TrainOptimizer:
         self.average = None
         if config.dense_optimizer.HasField("ema"):
             self.average = MovingAverage(parameters, config.dense_optimizer.ema.decay)
+        self._stateful = {
+            name for part in parts if keeps_state(part.config) for name in part.optimizer.params
+        }
         self.dense = _DenseStep([part.optimizer for part in parts], self.average)
         self._keyed = CombinedOptimizer([self.fused, self.replicated, self.dense])
         self.rates: dict[str, float] = {}
@@ -156,14 +160,23 @@ class TrainOptimizer:
 
     # -------------------------------------------------------------- checkpoints
 
-    def init_state(self) -> None:
-        """Make the state that first steps make, for `load_state_dict`; the parameters may move."""
+    def init_state(self, without: Collection[str] = ()) -> None:
+        """Make the state that first steps make, for `load_state_dict`; the parameters may move.
+
+        Args:
+            without: dense parameters that no step has moved so far, which have none.
+        """
         for _, optimizer in self.dense.optimizers:
-            optimizer.init_state()
+            for name, parameter in optimizer.params.items():
+                has_state = name not in without and parameter.requires_grad
+                parameter.grad = torch.zeros_like(parameter) if has_state else None
+            optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors (sharded ones of the tables) and numbers, for torch.distributed.checkpoint."""
-        state: dict[str, Any] = {"parameters": self._keyed.state_dict()["state"]}
+        parameters = self._keyed.state_dict()["state"]
+        state: dict[str, Any] = {"parameters": parameters}
+        state[NOT_MOVED] = sorted(self._stateful - set(parameters))
         if self.scaler is not None:
             state["grad_scaler"] = self.scaler.state_dict()
         if self.average is not None:

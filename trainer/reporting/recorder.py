@@ -1,7 +1,9 @@
 """What one sees of a run: log entries, on standard output, in TensorBoard and in the history."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
 from trainer.collectives import mean_over_ranks
@@ -93,6 +95,15 @@ class Recorder:
         if self.summaries:
             self.summaries.add_entry(entry, model)
         self.stopwatch.restart()
+
+    def state(self) -> dict[str, Any]:
+        """What the next log entry has of the steps so far, for a checkpoint: a collective call."""
+        return {"losses": self._losses.state(), "skipped_batches": self._skipped}
+
+    def load_state(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gave, on any number of ranks."""
+        self._losses.load_state(state["losses"], device)
+        self._skipped = state["skipped_batches"]
 
     def _epochs_done(self, batch: SessionBatch) -> float:
         return batch.cursor.epoch + batch.cursor.next_place.rows / self._train_rows
