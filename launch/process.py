@@ -30,6 +30,7 @@ def run_on_ranks(
     """
     # TorchRec and the torch underneath it warn of each other at every start.
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
+    logging.getLogger().addFilter(_is_no_table_on_each_rank)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrec")
     warnings.filterwarnings("ignore", message="Please use DTensor", category=FutureWarning)
     # FBGEMM's kernel of tables that each rank has whole brings its gradient along.
@@ -74,6 +75,11 @@ def start_process_group(
         stop.end = lambda message: watch.end_all(message, stopped)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     return device, watch
+
+
+def _is_no_table_on_each_rank(record: logging.LogRecord) -> bool:
+    """False for what TorchRec's planner says of every table of which each rank has a copy."""
+    return not record.getMessage().startswith("Sharding spec not found")
 
 
 def _say_and_exit(message: str, status: int) -> None:

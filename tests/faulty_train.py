@@ -63,7 +63,7 @@ def dying_rename(self: Path, target: Any) -> Path:
     return rename(self, target)
 
 
-train_step = Trainer.train_step
+forward = Trainer._forward  # once a step, whether or not ids travel ahead
 admit = NonFiniteGuard.admit
 now: set[str] = set()  # the faults of this step
 
@@ -73,7 +73,7 @@ def slow_step(self, batch):
     time.sleep(STEP_SECONDS)
     step = self.state.global_step + 1
     begin(step)
-    return train_step(self, batch)
+    return forward(self, batch)
 
 
 def begin(step: int) -> None:
@@ -107,7 +107,7 @@ def with_signals(name: str) -> Any:
 if __name__ == "__main__":
     checkpoint_writer._FileWriter = DyingWriter
     Path.rename = dying_rename
-    Trainer.train_step = slow_step
+    Trainer._forward = slow_step
     NonFiniteGuard.admit = admit_nan
     for name in ("build_parallel", "evaluate_dataset", "write_report"):
         setattr(trainer_module, name, with_signals(name))

@@ -25,7 +25,7 @@ feature_configs { id_feature { feature_name: a num_buckets: 2 embedding_dim: 4 p
     use_mask: false stub_type: false data_type: "FP32" } }
 feature_configs { raw_feature { feature_name: b use_mask: false stub_type: false
     data_type: "FP32" } }
-model_config { kernel: PYTORCH feature_groups { embedding_name_suffix: "" } }
+model_config { kernel: PYTORCH }
 """
 # Each is of no matter here; the paths of what training says.
 IDLE = {
@@ -96,10 +96,7 @@ def two_tasks_and(text: str) -> pb.EasyRecConfig:
 
 def test_what_is_done_anyway_may_be_asked_for():
     config = two_task_config()
-    defaults = parse_config(DEFAULTS)
-    config.model_config.feature_groups[0].embedding_name_suffix = ""
-    defaults.model_config.ClearField("feature_groups")
-    config.MergeFrom(defaults)
+    config.MergeFrom(parse_config(DEFAULTS))
     check_config(config)
     assert without_effect(config, parse_tasks(config)) == []
 
@@ -117,6 +114,7 @@ def test_what_has_an_effect_is_not_told():
             default_bucketize_value: 1 } }
         feature_configs { raw_feature { feature_name: "c" embedding_dim: 4 embedding_name: "d"
             init_fn: "nn.init.zeros_" boundaries: [1, 2] } }
+        feature_configs { raw_feature { feature_name: "e" embedding_dim: 4 mlp {} } }
         data_config { sample_weight_fields: "w" }
         train_config { save_checkpoints_steps: 9 }"""
     )
@@ -137,10 +135,6 @@ def test_what_has_an_effect_is_not_told():
         (
             {"feature_configs[0].id_feature.data_type": "FP16"},
             r"data_type must be 'FP32', but got: 'FP16'; tables are float32",
-        ),
-        (
-            {"model_config.feature_groups[0].embedding_name_suffix": "_x"},
-            r"model_config.feature_groups\[:\].embedding_name_suffix must be '', but got: '_x'",
         ),
         ({"data_config.sample_mask_prob": 0.5}, r"data_config.sample_mask_prob must be 0.0, but"),
         ({"data_config.negative_sample_mask_prob": 0.5}, r"negative_sample_mask_prob must be 0.0"),

@@ -18,15 +18,15 @@ import os, sys
 from launch.train import main
 from trainer.trainer import Trainer
 
-train_step = Trainer.train_step
+forward = Trainer._forward
 def loud_step(self, batch):
-    outputs = train_step(self, batch)
+    loss, outputs = forward(self, batch)
     clicks = int(batch.labels["click"].sum())
     weights = " ".join(weight.hex() for weight in outputs.pareto_weights.tolist())
     line = f"rank {self.rank} clicks {clicks} weights {weights}\\n"
     os.write(1, line.encode())  # at once: both ranks write to one pipe
-    return outputs
-Trainer.train_step = loud_step
+    return loss, outputs
+Trainer._forward = loud_step
 sys.exit(main())
 """
 

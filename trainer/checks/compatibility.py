@@ -15,12 +15,9 @@ _OF_FEATURES = {
     "stub_type": (False, "remove the feature, and compute in Spark what is made of it"),
     "data_type": ("FP32", "tables are float32 here"),
 }
-_OF_GROUPS = {"embedding_name_suffix": ("", "give the features other embedding_name")}
 ONLY: dict[str, dict[str, tuple[Any, str]]] = {
     "IdFeature": _OF_FEATURES,
     "RawFeature": _OF_FEATURES,
-    "FeatureGroupConfig": _OF_GROUPS,
-    "SeqGroupConfig": _OF_GROUPS,
     "DataConfig": {
         "sample_mask_prob": (0.0, "thin out in the Spark job, by sessions"),
         "negative_sample_mask_prob": (0.0, "there are no sampled negatives here"),
@@ -95,6 +92,8 @@ def _idle(message: Any) -> set[str]:
     idle = set(WITHOUT_EFFECT.get(kind, ()))
     if kind == "RawFeature" and not message.boundaries:
         idle.update(OF_BUCKETS)
+        if message.WhichOneof("dense_emb"):
+            idle.discard("embedding_dim")
     if kind == "IdFeature":
         has_words = message.vocab_list or message.vocab_dict or message.vocab_file
         idle |= set() if has_words else {"default_bucketize_value"}

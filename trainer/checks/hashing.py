@@ -23,10 +23,15 @@ def hashed_kinds(features: Iterable[Feature], types: Mapping[str, str]) -> dict[
         types: Spark's, by column, as check_features wants them.
     """
     return {
-        feature.name: _kind(types[feature.column])
+        feature.name: _kind(_type(feature, types))
         for feature in features
         if isinstance(feature, IdFeature) and isinstance(feature.coding, Hashed | ZeroCollision)
     }
+
+
+def _type(feature: IdFeature, types: Mapping[str, str]) -> str:
+    """Of the column; what is computed of several is text."""
+    return types[feature.column] if feature.source is None else "string"
 
 
 def _kind(type_: str) -> str:
@@ -46,12 +51,13 @@ def check_shared_hashes(
     Raises:
         ConfigError: a column holds integers, and that of another feature text.
     """
-    first: dict[tuple[str, str], Feature] = {}
+    first: dict[tuple[str, str], IdFeature] = {}
     for collection, table, feature in tables:
+        assert isinstance(feature, IdFeature)  # it has a table
         other = first.setdefault((collection, table), feature)
         kinds = hashed_kinds((other, feature), types)
         if len(set(kinds.values())) > 1:
-            told = [f"`{each.column}` holds {types[each.column]}" for each in (other, feature)]
+            told = [f"`{each.column}` holds {_type(each, types)}" for each in (other, feature)]
             raise ConfigError(
                 f"id_features `{other.name}` and `{feature.name}` share the table `{table}`, so "
                 f"their columns must both hold integers or both text, which hash differently, but "
@@ -71,15 +77,14 @@ def check_same_hashes(
     Raises:
         ConfigError: a column holds integers, and in `where_before` text, or the other way round.
     """
-    features = list(features)
-    columns = {feature.name: feature.column for feature in features}
-    for name, kind in hashed_kinds(features, types).items():
+    by_name = {each.name: each for each in features if isinstance(each, IdFeature)}
+    for name, kind in hashed_kinds(by_name.values(), types).items():
         if before.get(name, kind) != kind:
-            column = columns[name]
+            column, type_ = by_name[name].column, _type(by_name[name], types)
             raise ConfigError(
                 f"id_feature `{name}`: column `{column}` of {where} must hold {before[name]} as in "
                 f"{where_before}, as integers and text hash differently, but holds: "
-                f"{types[column]}; {_CURE % column} or the other way round"
+                f"{type_}; {_CURE % column} or the other way round"
             )
 
 
