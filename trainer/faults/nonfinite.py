@@ -85,7 +85,8 @@ class NonFiniteGuard:
         is_finite = torch.isfinite(loss.detach())
         rows = Batch(batch.cursor, batch.sessions, batch.session_offsets)
         everywhere = is_finite.float()
-        dist.all_reduce(everywhere, dist.ReduceOp.MIN)
+        if dist.get_world_size() > 1:
+            dist.all_reduce(everywhere, dist.ReduceOp.MIN)
         self.is_finite = everywhere > 0
         if not self._looks:
             self._is_masking = True

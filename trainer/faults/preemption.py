@@ -78,7 +78,9 @@ class Agreement:
         """Send this rank's wishes; returns which ones any rank sent in the call before this one."""
         answer = self.close() or (False,) * len(wishes)
         flags = torch.tensor(wishes, dtype=torch.uint8)
-        self._asked = dist.all_reduce(flags, dist.ReduceOp.MAX, async_op=True), flags
+        is_alone = dist.get_world_size() == 1
+        work = None if is_alone else dist.all_reduce(flags, dist.ReduceOp.MAX, async_op=True)
+        self._asked = work, flags
         return answer
 
     def close(self) -> tuple[bool, ...] | None:
@@ -86,5 +88,6 @@ class Agreement:
         if self._asked is None:
             return None
         (work, flags), self._asked = self._asked, None
-        work.wait()
+        if work is not None:
+            work.wait()
         return tuple(flags.bool().tolist())
