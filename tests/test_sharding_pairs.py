@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 TYPES = [layout for layout in LAYOUTS if layout != "refused"]
 RANKS = (1, 2)
-NUM_TABLES = 6
+NUM_TABLES = 8
 
 
 def trainer_of(folder: Path, model: str, optimizer: str, layout: str) -> Trainer:

@@ -31,8 +31,9 @@ assert one_rank  # a fixture that is imported to be used by name
 NUM_STEPS = 6
 # A softmax does not see it: its gradient is rounding alone, from which Adam makes whole steps.
 SHIFT = "encoders.all.0.score.1.bias"
-SEQUENCE = (  # whose items and candidate share a table
+SEQUENCE = (  # whose items and candidate share a table, and whose tags have one
     "feature_configs[5]__sequence_feature__features[0]__id_feature",
+    "feature_configs[5]__sequence_feature__features[1]__id_feature",
     "feature_configs[6]__id_feature",
 )
 # Of tables that are pooled, and of the table of the sequence. On a CPU TorchRec has row_wise for
@@ -142,7 +143,8 @@ def expect_same(folder: Path, model: str, reference: str) -> None:
     for name, value in expected.items():
         if SHIFT in name:
             continue
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
+        # Adam takes whole steps, of lr 0.01, by gradients near 0 too: their rounding is in these.
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def flat(state: Any, path: str = "") -> dict[str, Any]:
@@ -213,12 +215,12 @@ def test_constraints_of_one_feature_hold_for_the_table_that_others_share(tmp_pat
         edits[f"feature_configs[{feature}]__id_feature__num_buckets"] = 30
     types = "feature_configs[{}]__id_feature__embedding_constraints__sharding_types"
     for feature in range(2):
-        chosen: dict[str, Any] = {types.format(feature): ["data_parallel"]}
+        chosen: dict[str, Any] = {types.format(feature): ["table_wise"]}
         trainer = trainer_here(tmp_path, f"model{feature}", **edits, **chosen)
         plan = json.loads(describe_sharding(trainer.model))
-        assert plan["pooled"]["shared"]["sharding_type"] == "data_parallel"
-        assert plan["pooled"]["city_emb"]["sharding_type"] == "table_wise"
-    both: dict[str, Any] = {types.format(0): ["data_parallel"], types.format(1): ["row_wise"]}
+        assert plan["pooled"]["shared"]["sharding_type"] == "table_wise"
+        assert plan["pooled"]["city_emb"]["sharding_type"] == "data_parallel"  # it is small
+    both: dict[str, Any] = {types.format(0): ["table_wise"], types.format(1): ["row_wise"]}
     told = "`user_id` and `item_id` share embedding_name `shared`, so their embedding_constraints"
     with pytest.raises(ConfigError, match=told):
         trainer_here(tmp_path, "both", **edits, **both)
