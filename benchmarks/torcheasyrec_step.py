@@ -231,6 +231,7 @@ def main() -> None:
     """One rank: windows of steps in its turns, then a last step and the AUC."""
     options = parse_args()
     device, watch = start_process_group()
+    torch.manual_seed(0)
     num_steps = options.windows * options.window_steps + 1  # as the trainer's
     train_path, eval_path = options.data_path / "train", options.data_path / "eval"
     batches = read_batches(train_path, options.batch_size, num_steps, shuffle=True)

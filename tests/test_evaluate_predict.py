@@ -292,7 +292,9 @@ def test_labels_that_the_model_reads_are_read(folder):
     found = table_of(folder / "domain_scores")
     metrics = json.loads((folder / "domains" / "report.json").read_text())["metrics"]["ctr"]
     score, label = found["probs1_ctr"].to_numpy(), found["click"].to_numpy()
-    assert metrics["auc"] == pytest.approx(auc(score, label), rel=1e-5)
+    # A row's score may be rounded otherwise in another batch, and with it the order of a pair.
+    pairs = (label == 1).sum() * (label == 0).sum()
+    assert metrics["auc"] == pytest.approx(auc(score, label), abs=2 / pairs)
     output[1] = folder / "never"
     said = message_of(lambda: run_predict(*run, "--predict_input_path", folder / "eval", *output))
     assert "label that the model reads: " in said and "has no column `weekday`" in said

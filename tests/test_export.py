@@ -96,7 +96,9 @@ def test_scores_are_exactly_the_trainers(folder, model):
     assert list(found) == SCORES
     for name in SCORES:
         assert found[name].dtype == np.float32
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+        # Attention's batched products may round a row by where it lies in memory (MKL, AVX-512).
+        rtol = 1e-6 if model == "sequence" else 0
+        np.testing.assert_allclose(found[name], expected[name], rtol, rtol / 10, err_msg=name)
 
 
 @pytest.mark.parametrize("name", MODELS)

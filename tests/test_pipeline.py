@@ -18,6 +18,7 @@ from trainer.trainer import Trainer
 
 STOP_AT = 4  # within the first of two epochs
 PIPELINED: dict[str, Any] = {"train_config__pipeline_sparse_dist": True}
+PLAIN: dict[str, Any] = {"train_config__pipeline_sparse_dist": False}
 CASES: dict[str, dict[str, Any]] = {
     # PE-MTL, and evaluation on the way; some features have zero-collision ids.
     "evaluation": {
@@ -93,7 +94,7 @@ def work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     for case in CASES:
         results = {
-            "plain": run(path, case, f"{case} plain", {}),
+            "plain": run(path, case, f"{case} plain", PLAIN),
             "pipelined": run(path, case, f"{case} pipelined", PIPELINED),
         }
         if case == "evaluation":

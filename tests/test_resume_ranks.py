@@ -18,7 +18,9 @@ from trainer.trainer import Trainer
 
 RANKS, STOP, NUM_STEPS = 3, 3, 8
 CASES: dict[str, dict[str, Any]] = {
-    "sharded tables": {},
+    "sharded tables": {
+        "train_config__global_embedding_constraints__sharding_types": ["table_wise"]
+    },
     # Ones that are summed up and ones of means.
     "copied tables": {
         "train_config__global_embedding_constraints__sharding_types": ["data_parallel"]

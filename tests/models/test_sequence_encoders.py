@@ -10,7 +10,8 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from trainer.config import ConfigError
-from trainer.models.sequence import JaggedSequence, SequenceEncoder, build_encoder
+from trainer.data.jagged_sequence import JaggedSequence
+from trainer.models.sequence import SequenceEncoder, build_encoder
 from trainer.protos import pipeline_pb2 as pb
 
 # Rows of each case: none at all, empty ones, one alone.

@@ -30,10 +30,10 @@ from torchrec import (
 
 from trainer.data.batch import SessionBatch
 from trainer.data.features import Feature, IdFeature, Part, raw_features
+from trainer.data.jagged_sequence import JaggedSequence
 from trainer.models.id_map import managed_collection
 from trainer.models.init_functions import init_function
 from trainer.models.lookups import Lookup, check_shared_tables
-from trainer.models.sequence import JaggedSequence
 from trainer.models.session_linear import asked_once_a_session
 
 TableConfig = EmbeddingBagConfig | EmbeddingConfig

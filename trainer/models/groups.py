@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from trainer.config import read_groups
 from trainer.data.features import Feature, IdFeature, RawFeature
+from trainer.data.jagged_sequence import JaggedSequence
 from trainer.models.embeddings import Embedded
 from trainer.models.lookups import Lookup
 from trainer.models.numbers import NumberEmbeddings
-from trainer.models.sequence import JaggedSequence, build_encoder
+from trainer.models.sequence import build_encoder
 from trainer.models.session_linear import Sessions, side_by_side
 from trainer.protos import pipeline_pb2 as pb
 

@@ -23,8 +23,8 @@ from trainer.config import ConfigError
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec, encode_rows
 from trainer.data.features import IdFeature, id_features
+from trainer.data.jagged_sequence import JaggedSequence
 from trainer.data.rows import Rows
-from trainer.models.sequence import JaggedSequence
 from trainer.prediction.input import spark_type
 from trainer.prediction.scores import TaskScores
 from trainer.serving.encoding import feature_from_json
