@@ -66,7 +66,7 @@ class Variant(NamedTuple):
 VARIANTS = {
     "float32": Variant({}),
     "float32_unsplit": Variant({}, splits_sessions=False),
-    "float32_not_ahead": Variant({"train_config.pipeline_sparse_dist": False}),
+    "float32_ahead": Variant({"train_config.pipeline_sparse_dist": True}),
     "float32_compiled": Variant({"train_config.compile_dense": True}),
     "bfloat16": Variant({"train_config.mixed_precision": "BF16"}),
 }
@@ -76,7 +76,7 @@ COMPARED = [
     ("float32", "torcheasyrec_our_loss"),
     ("float32", "torcheasyrec_own_loss"),
     ("float32", "float32_unsplit"),
-    ("float32", "float32_not_ahead"),
+    ("float32_ahead", "float32"),
     ("bfloat16", "float32"),
     ("float32_compiled", "float32"),
 ]

@@ -17,7 +17,6 @@ from torchrec.streamable import Pipelineable
 from preprocessing.dataset_format import DatasetError
 from tests.configs import two_task_config
 from tests.datasets import click_table, write_dataset
-from trainer.data.background import NICENESS, in_background
 from trainer.data.columns import DataError
 from trainer.data.encode import ColumnSpec
 from trainer.data.feature_config import used_features
@@ -310,17 +309,3 @@ def test_a_copy_stream_gets_every_tensor_of_a_batch(dataset, monkeypatch):
     tensors += [batch.ids.lengths(), *batch.labels.values(), *batch.weights.values()]
     tensors += batch.groups.values()
     assert {tensor.data_ptr() for tensor in tensors} <= set(recorded)
-
-
-def test_what_is_read_ahead_gives_way_to_training():
-    """Its thread has a lower priority; the thread that trains keeps its own."""
-
-    def priorities(inner):
-        yield os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-        yield from inner
-
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    one = in_background(priorities([]), 1, "one of its threads")
-    found = list(in_background(priorities(one), 1, "reader"))
-    assert found == [min(before + NICENESS, 19)] * 2
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before

@@ -206,9 +206,8 @@ class Trainer:
     def _pipeline(self) -> SparseDistPipeline | None:
         """What runs ahead of the steps; None trains one batch after the other."""
         train = self.config.train_config
-        is_default = self.device.type == "cuda" or self.world_size > 1
         is_chosen = train.HasField("pipeline_sparse_dist")
-        if not (train.pipeline_sparse_dist if is_chosen else is_default):
+        if not (train.pipeline_sparse_dist if is_chosen else self.device.type == "cuda"):
             return None
         objective: Any = self.model.module
         tables = objective.model.tables

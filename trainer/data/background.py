@@ -1,27 +1,13 @@
 """Run a generator in a thread, some items ahead of its consumer."""
 
-import os
 import queue
 import threading
 from collections.abc import Generator
-from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1
-NICENESS = 5  # of what is read ahead
-
-
-def let_others_first() -> None:
-    """Give way to others on a busy core, from now on, in this thread alone.
-
-    What is read ahead can wait; a step that waits for its core holds up all ranks.
-    """
-    with suppress(OSError):
-        of_main_thread = os.getpriority(os.PRIO_PROCESS, os.getpid())  # Linux has one per thread
-        niceness = of_main_thread + NICENESS
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def in_background(
@@ -37,7 +23,6 @@ def in_background(
     stopped = threading.Event()
 
     def work() -> None:
-        let_others_first()
         try:
             while not stopped.is_set():
                 if free.acquire(timeout=POLL_SECONDS):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.data.background import in_background, let_others_first
+from trainer.data.background import in_background
 from trainer.data.batch import Cursor, SessionBatch
 from trainer.data.collate import collate_features
 from trainer.data.encode import ColumnSpec, encode_rows
@@ -108,8 +108,7 @@ class SessionLoader:
             return
         ahead = WINDOW_ROWS // reader.plan.full_rows + 1  # about a window is planned ahead
         shares = in_background(reader.shares(start), ahead, "session-plan")
-        pool = ThreadPoolExecutor(self.num_workers, "session-blocks", let_others_first)
-        with pool, closing(shares):
+        with ThreadPoolExecutor(self.num_workers, "session-blocks") as pool, closing(shares):
             yield from reader.windows(start.window, shares, pool.map)
 
     def _batches(
