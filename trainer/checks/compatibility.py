@@ -70,12 +70,10 @@ def check_only_values(config: pb.EasyRecConfig) -> None:
 
 def without_effect(config: pb.EasyRecConfig, tasks: list[Task]) -> list[str]:
     """The fields that are set and have no effect, by path, `[:]` in place of numbers."""
-    found = [
-        f"{path}{field.name}"
-        for message, path in _messages(config)
-        for field, _ in message.ListFields()
-        if field.name in _idle(message)
-    ]
+    found = []
+    for message, path in _messages(config):
+        idle = _idle(message)
+        found += [f"{path}{field.name}" for field, _ in message.ListFields() if field.name in idle]
     used = {task.sample_weight for task in tasks}
     for name in config.data_config.sample_weight_fields:
         if name not in used:
