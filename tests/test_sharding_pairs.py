@@ -12,11 +12,11 @@ import torch.multiprocessing as mp
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from tests.datasets import write_dataset
-from tests.test_sequence_training import sequence_config, sequence_table
-from tests.test_sharding_types import LAYOUTS, SEQUENCE, flat
+from tests.test_sequence_training import sequence_table
+from tests.test_sharding_types import LAYOUTS, flat, laid_out
 from trainer.checkpoints.checkpoint import read_state
 from trainer.checkpoints.loader import checkpoint_tensors, load_checkpoint
-from trainer.config import ConfigError, edit_config
+from trainer.config import ConfigError
 from trainer.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -32,18 +32,8 @@ NUM_TABLES = 8
 
 def trainer_of(folder: Path, model: str, optimizer: str, layout: str) -> Trainer:
     """A trainer that starts anew, whose tables lie as the layout says."""
-    pooled, of_sequence = LAYOUTS[layout]
-    edits: dict[str, Any] = {
-        f"train_config__sparse_optimizer__{optimizer}": OPTIMIZERS[optimizer],
-        "train_config__num_steps": 2,
-        "feature_configs[0]__id_feature__embedding_dim": 256,  # enough to be cut in two
-        "train_config__global_embedding_constraints__sharding_types": [pooled],
-    }
-    for feature in SEQUENCE:
-        edits[f"{feature}__embedding_constraints__sharding_types"] = [of_sequence]
-    config = sequence_config(folder, model)
-    edit_config(config, {name.replace("__", "."): value for name, value in edits.items()})
-    return Trainer(config, torch.device("cpu"))
+    edits = {f"train_config__sparse_optimizer__{optimizer}": OPTIMIZERS[optimizer]}
+    return Trainer(laid_out(folder, model, layout, edits, num_steps=2), torch.device("cpu"))
 
 
 def tensors_of(checkpoint: Path, file: Path) -> None:

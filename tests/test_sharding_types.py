@@ -24,6 +24,7 @@ from trainer.checks.config import check_config
 from trainer.config import ConfigError, edit_config
 from trainer.models import build_model
 from trainer.parallel import describe_sharding
+from trainer.protos.pipeline_pb2 import EasyRecConfig
 from trainer.tasks import parse_tasks
 from trainer.trainer import Trainer
 
@@ -63,10 +64,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def train(folder: Path, model: str, case: str, layout: str, num_steps: int) -> None:
-    """Train, from the newest checkpoint on if there is one, and keep what is left of it."""
+def laid_out(
+    folder: Path, model: str, layout: str, edits: dict[str, Any], num_steps: int
+) -> EasyRecConfig:
+    """A config whose tables lie as the layout says."""
     pooled, of_sequence = LAYOUTS[layout]
-    edits = CASES[case] | {
+    edits = edits | {
         "train_config__num_steps": num_steps,
         "feature_configs[0]__id_feature__embedding_dim": 256,  # enough to be cut in two
         "train_config__global_embedding_constraints__sharding_types": [pooled],
@@ -75,6 +78,12 @@ def train(folder: Path, model: str, case: str, layout: str, num_steps: int) -> N
         edits[f"{feature}__embedding_constraints__sharding_types"] = [of_sequence]
     config = sequence_config(folder, model)
     edit_config(config, {name.replace("__", "."): value for name, value in edits.items()})
+    return config
+
+
+def train(folder: Path, model: str, case: str, layout: str, num_steps: int) -> None:
+    """Train, from the newest checkpoint on if there is one, and keep what is left of it."""
+    config = laid_out(folder, model, layout, CASES[case], num_steps)
     trainer = Trainer(config, torch.device("cpu"), continue_train=True)
     trainer.train()
     path = trainer.save()
