@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -37,7 +38,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import cpu_name
 from benchmarks.taobao_data import dbmtl_jrc_config, write_taobao_data
-from benchmarks.torcheasyrec_step import compile_messages
+from benchmarks.torcheasyrec_step import JOB_MODEL, compile_messages
 from benchmarks.turns import Case, tell, wait_for_turn
 from launch.process import exit_now, start_process_group
 from trainer.checkpoints.save_schedule import is_multiple
@@ -70,9 +71,14 @@ VARIANTS = {
     "float32_compiled": Variant({"train_config.compile_dense": True}),
     "bfloat16": Variant({"train_config.mixed_precision": "BF16"}),
 }
-TORCHEASYREC = {"torcheasyrec_our_loss": "ours", "torcheasyrec_own_loss": "own"}
+TORCHEASYREC = {
+    "torcheasyrec_our_loss": ["--loss", "ours"],
+    "torcheasyrec_own_loss": ["--loss", "own"],
+    "torcheasyrec_job": ["--loss", "ours", "--job"],
+}
 # Pairs of cases that are compared.
 COMPARED = [
+    ("float32", "torcheasyrec_job"),
     ("float32", "torcheasyrec_our_loss"),
     ("float32", "torcheasyrec_own_loss"),
     ("float32", "float32_unsplit"),
@@ -206,7 +212,8 @@ def start(options: argparse.Namespace, name: str, ranks: int, steps: int) -> Cas
     if name in TORCHEASYREC:
         module = "benchmarks.torcheasyrec_step"
         settings = {"THP_MEM_ALLOC_ENABLE": "0"}  # as it is; our package would set it
-        arguments += ["--checkout", str(options.torcheasyrec), "--loss", TORCHEASYREC[name]]
+        shutil.rmtree(options.data_path / JOB_MODEL, ignore_errors=True)
+        arguments += ["--checkout", str(options.torcheasyrec), *TORCHEASYREC[name]]
     else:
         arguments += ["--worker", name]
     log = options.data_path / f"{name}.log"

@@ -8,6 +8,7 @@ what is clicked depends on their segments, so that AUC rises well above 0.6 with
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +47,21 @@ AD_SKEW = 4.0  # the number of an advertisement is AD_COLUMNS["adgroup_id"] * u 
 
 
 def write_taobao_data(path: Path, num_rows: int, seed: int = 0, first_user: int = 0) -> Path:
-    """Write about `num_rows` rows as a session dataset, unless they are there; returns `path`.
+    """Write at least about `num_rows` rows as a session dataset, unless they are there; returns `path`.
 
     Users are numbered from `first_user` on, so that two datasets can have no user in common.
+
+    Raises:
+        ValueError: what is there has fewer files.
     """
+    num_files = math.ceil(num_rows / ROWS_PER_FILE)
     if (path / fmt.MANIFEST_NAME).exists():
+        if (found := len(fmt.read_manifest(path).files)) < num_files:
+            raise ValueError(f"{path} has {found} files, {num_files} are needed: remove it")
         return path
     (path / fmt.INDEX_FOLDER).mkdir(parents=True, exist_ok=True)
     files, lengths, columns = [], [], []
-    for number in range(max(1, round(num_rows / ROWS_PER_FILE))):
+    for number in range(num_files):
         random = np.random.default_rng([seed, number])
         lengths.append(random.geometric(1 / MEAN_SESSION_ROWS, ROWS_PER_FILE // MEAN_SESSION_ROWS))
         table = _rows(lengths[-1], first_user, random)

@@ -1,22 +1,27 @@
-"""TorchEasyRec's training step, one rank of a case of bench_train.py (which says how it is run).
+"""TorchEasyRec's training, one rank of a case of bench_train.py (which says how it is run).
 
 Needs a checkout of TorchEasyRec, of which nothing is part of this repository. What of its needs
-does not install everywhere (its closed feature generator, its cloud readers) is stubbed: samples
-come encoded (FG_NONE), from our loader, read beforehand, so that reading costs it nothing. Model,
-planner, optimizers and pipeline are TorchEasyRec's, by the functions of its `train_and_evaluate`.
-With `--loss own` its own JRC counts (quadratic in the batch in release 1.3); `--loss ours`
-puts our JRC in its place, which leaves the comparison of all the rest. It trains on the batches on
-which our trainer trains, in their order.
+does not install everywhere (its closed feature generator, its cloud readers) is stubbed; samples
+come encoded (FG_NONE). With `--loss own` its own JRC counts (quadratic in the batch in release
+1.3); `--loss ours` puts our JRC in its place, which leaves the comparison of all the rest.
+
+With `--job` its whole `train_and_evaluate` runs on its example's config, and reads the Parquet
+files by its own dataset and workers, in its own order. Without it the step alone runs: model,
+planner, optimizers and pipeline by the functions of its `train_and_evaluate`, on the batches on
+which our trainer trains, in their order, read beforehand, so that reading costs it nothing.
 """
 
 import argparse
 import importlib.abc
 import importlib.machinery
+import json
+import os
 import subprocess
 import sys
 import time
 import types
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -48,6 +53,7 @@ OPTIONAL = [
     "sklearn",
 ]
 TABLES = ".embedding_bags."  # in the names of their parameters
+JOB_MODEL = "model-torcheasyrec"  # folder of its job's model, made by it
 MEMORY_BYTES = 16 << 30  # of a machine, for the planner
 
 
@@ -206,6 +212,81 @@ def evaluate(main: Any, model: Any, batches: list[SessionBatch]) -> dict[str, fl
     return auc
 
 
+class Windows:
+    """Steps in windows, each in its turn; what comes after the last window has a turn too."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.steps, self.all_steps = options.window_steps, options.windows * options.window_steps
+        self.done = 0
+        self.rows, self.started = 0, 0.0
+
+    @contextmanager
+    def step(self, rows: int) -> Iterator[None]:
+        """Around a step with so many rows of all ranks."""
+        if self.done % self.steps == 0:
+            wait_for_turn()
+            self.rows, self.started = 0, time.perf_counter()
+        yield
+        self.done += 1
+        self.rows += rows
+        if self.done % self.steps == 0 and self.done <= self.all_steps:
+            tell({"samples_per_second": self.rows / (time.perf_counter() - self.started)})
+
+
+def train_steps(easyrec: Any, options: argparse.Namespace) -> dict[str, float] | None:
+    """The step alone; the AUC."""
+    device, watch = start_process_group()
+    num_steps = options.windows * options.window_steps + 1  # as the trainer's
+    train_path, eval_path = options.data_path / "train", options.data_path / "eval"
+    batches = read_batches(train_path, options.batch_size, num_steps, shuffle=True)
+    eval_batches = read_batches(eval_path, options.batch_size, None, shuffle=False)
+    load = import_module("tzrec.utils.config_util").load_pipeline_config
+    config = load(str(options.checkout / EXAMPLE))
+    model, pipeline = build_pipeline(easyrec, config, device, options.batch_size)
+    windows, source = Windows(options), converted(batches)
+    tell("ready")
+    for batch in batches:
+        with windows.step(batch.global_rows):
+            pipeline.progress(source)
+    # Its own loss takes minutes over the evaluation data.
+    auc = None if options.loss == "own" else evaluate(easyrec, model, eval_batches)
+    watch.stop()
+    return auc
+
+
+def train_job(easyrec: Any, options: argparse.Namespace) -> None:
+    """Its whole job on the Parquet files."""
+    windows, create = Windows(options), easyrec.create_train_pipeline
+    rows = options.batch_size * int(os.environ["WORLD_SIZE"])
+
+    def create_measured(*args: Any, **settings: Any) -> Any:
+        pipeline = create(*args, **settings)
+        progress = pipeline.progress
+
+        def measured(batches: Iterator[Any]) -> Any:
+            with windows.step(rows):
+                return progress(batches)
+
+        pipeline.progress = measured
+        tell("ready")
+        return pipeline
+
+    easyrec.create_train_pipeline = create_measured
+    edits = {
+        "eval_input_path": "",
+        "train_config.num_epochs": 0,
+        "train_config.num_steps": options.windows * options.window_steps + 1,
+        "data_config.batch_size": options.batch_size,
+        "data_config.dataset_type": import_module("tzrec.protos.data_pb2").ParquetDataset,
+    }
+    easyrec.train_and_evaluate(
+        str(options.checkout / EXAMPLE),
+        train_input_path=str(options.data_path / "train" / "*.parquet"),
+        model_dir=str(options.data_path / JOB_MODEL),
+        edit_config_json=json.dumps(edits),
+    )
+
+
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -214,6 +295,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--checkout", type=Path, required=True)
     parser.add_argument("--data_path", type=Path, required=True)
     parser.add_argument("--loss", choices=("own", "ours"), required=True)
+    parser.add_argument("--job", action="store_true")
     parser.add_argument("--windows", type=int, required=True)
     parser.add_argument("--window_steps", type=int, required=True)
     parser.add_argument("--batch_size", type=int, required=True)
@@ -228,35 +310,13 @@ def compile_messages(checkout: Path) -> None:
 
 
 def main() -> None:
-    """One rank: windows of steps in its turns, then a last step and the AUC."""
+    """One rank: windows of steps in its turns, then the AUC where it is measured."""
     options = parse_args()
-    device, watch = start_process_group()
     torch.manual_seed(0)
-    num_steps = options.windows * options.window_steps + 1  # as the trainer's
-    train_path, eval_path = options.data_path / "train", options.data_path / "eval"
-    batches = read_batches(train_path, options.batch_size, num_steps, shuffle=True)
-    eval_batches = read_batches(eval_path, options.batch_size, None, shuffle=False)
     easyrec = import_torcheasyrec(options.checkout)
     if options.loss == "ours":
         setattr(import_module("tzrec.models.rank_model"), "JRCLoss", LinearJRC)  # noqa: B010
-    load = import_module("tzrec.utils.config_util").load_pipeline_config
-    config = load(str(options.checkout / EXAMPLE))
-    model, pipeline = build_pipeline(easyrec, config, device, options.batch_size)
-    source, rows = converted(batches), iter(batches)
-    tell("ready")
-    for _ in range(options.windows):
-        wait_for_turn()
-        started, done = time.perf_counter(), 0
-        for _ in range(options.window_steps):
-            pipeline.progress(source)
-            done += next(rows).global_rows
-        tell({"samples_per_second": done / (time.perf_counter() - started)})
-    wait_for_turn()
-    auc = None  # its own loss takes minutes over the evaluation data
-    if options.loss == "ours":
-        pipeline.progress(source)
-        auc = evaluate(easyrec, model, eval_batches)
-    watch.stop()
+    auc = train_job(easyrec, options) if options.job else train_steps(easyrec, options)
     tell({"auc": auc})
     exit_now(0)
 

@@ -75,6 +75,7 @@ class Case:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     text=True,
+                    start_new_session=True,
                 )
                 self.processes.append(process)
 
@@ -95,7 +96,7 @@ class Case:
     def kill(self) -> None:
         """End all ranks."""
         for process in self.processes:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def _answer_of(self, process: subprocess.Popen[str]) -> Any:
@@ -106,7 +107,7 @@ class Case:
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes:
-            process.send_signal(number)
+            os.killpg(process.pid, number)
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
