@@ -21,7 +21,9 @@ class FixedDataParallel(DataParallelWrapper):
     """DDP over all parameters that are not sharded, as TorchRec's own wrapper has it."""
 
     def wrap(self, dmp: DistributedModelParallel, env: ShardingEnv, device: torch.device) -> None:
-        """Put the model of `dmp` into DDP, unless it has no such parameter."""
+        """Put the model of `dmp` into DDP, unless it has no such parameter or no other rank."""
+        if env.world_size == 1:
+            return
         module: Any = dmp._dmp_wrapped_module
         sharded = set(DistributedModelParallel._sharded_parameter_names(module))
         if not {name for name, _ in dmp.named_parameters()} - sharded:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.experts import MixtureOfExperts
-from trainer.models.layers import optional_mlp
+from trainer.models.layers import each_output, optional_mlp
 from trainer.models.mask_net import MaskBlocks
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
@@ -60,9 +60,9 @@ class DBMTL(nn.Module):
         if self.experts is not None:
             per_task, shared = self.experts(shared)
         hidden: dict[str, Tensor] = {}
-        for (name, tower), features in zip(self.towers.items(), per_task, strict=True):
+        towers = each_output(self.towers.values(), per_task)
+        for name, joined in zip(self.towers, towers, strict=True):
             related = [hidden[other] for other in self.relations[name]]
-            joined = tower(features)
             if related:
                 joined = torch.cat([joined, *related], dim=1)
             hidden[name] = self.relation_mlps[name](joined)

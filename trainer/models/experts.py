@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import ConfigError
-from trainer.models.layers import optional_mlp, required_mlp
+from trainer.models.layers import each_output, optional_mlp, required_mlp
 from trainer.protos import pipeline_pb2 as pb
 
 
@@ -25,7 +25,8 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
         """One mixture per task, [B, D] each, and what the experts gave, [B, X, D]."""
-        outputs = torch.stack([expert(features) for expert in self.experts], dim=1)  # [B, X, D]
+        each = each_output(self.experts, [features] * len(self.experts))
+        outputs = torch.stack(each, dim=1)  # [B, X, D]
         return [mixture(gate(features), outputs) for gate in self.gates], outputs
 
 

@@ -3,7 +3,7 @@
 B rows, D width of a feature group.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from trainer.collectives import all_reduce_with_grad
 from trainer.config import ConfigError
 from trainer.models.activation import torch_activation
 from trainer.models.linear import Linear, trains_rows_on_cpu
-from trainer.models.relu_chain import relu_chain
+from trainer.models.relu_chain import Chain, relu_chains
 from trainer.models.session_linear import SessionLinear, SplitFeatures
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
@@ -62,15 +62,46 @@ class MLP(nn.Sequential):
 
     def forward(self, features: Tensor | SplitFeatures) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # wider
         """[B, O]."""
+        if self.is_chain_of(features):
+            return _as_chains([self], features)[0]
+        return super().forward(features)  # pyright: ignore[reportArgumentType]  # as this one
+
+    def is_chain_of(self, features: Tensor | SplitFeatures) -> bool:
+        """Whether it is one operator with these features."""
         rows = features if isinstance(features, Tensor) else features.per_row
-        if not (self._is_relu_chain and trains_rows_on_cpu(rows)):
-            return super().forward(features)  # pyright: ignore[reportArgumentType]  # as this one
+        return self._is_relu_chain and trains_rows_on_cpu(rows)
+
+    def chain_of(self, features: Tensor | SplitFeatures) -> Chain:
+        """Its parameters, as that operator takes them."""
         linears: list[Any] = list(self)[::2]
         weights, biases = [each.weight for each in linears], [each.bias for each in linears]
-        if isinstance(features, Tensor):
-            return relu_chain(rows, weights, biases)
-        weights[0], session_bias = linears[0].split(features)
-        return relu_chain(rows, weights, biases, session_bias)
+        if isinstance(features, SplitFeatures):
+            weights[0], biases[0] = linears[0].split(features)
+        return Chain(weights, biases)
+
+
+def each_output(
+    mlps: Iterable[nn.Module], inputs: Sequence[Tensor] | Sequence[SplitFeatures]
+) -> list[Tensor]:
+    """Each MLP's output, [B, O]; those of the same input are one operator where they can be."""
+    mlps, outputs = list(mlps), {}
+    same: dict[int, list[int]] = {}  # places of MLPs by their input
+    for place, (each, features) in enumerate(zip(mlps, inputs, strict=True)):
+        if isinstance(each, MLP) and each.is_chain_of(features):
+            same.setdefault(id(features), []).append(place)
+        else:
+            outputs[place] = each(features)
+    for places in same.values():
+        found = _as_chains([mlps[place] for place in places], inputs[places[0]])
+        outputs.update(zip(places, found, strict=True))
+    return [outputs[place] for place in range(len(mlps))]
+
+
+def _as_chains(mlps: Sequence[Any], features: Tensor | SplitFeatures) -> tuple[Tensor, ...]:
+    chains = [mlp.chain_of(features) for mlp in mlps]
+    if isinstance(features, Tensor):
+        return relu_chains(features, chains)
+    return relu_chains(features.per_row, chains, features.session_of_row)
 
 
 def dropout_ratios(ratios: list[float], num_layers: int, field: str) -> list[float]:
@@ -177,8 +208,10 @@ class TaskTowers(nn.Module):
 
     def forward(self, inputs: list[Tensor]) -> dict[str, Tensor]:
         """Logits per task, [B, num_class], from inputs [B, D] in the order of the tasks."""
-        pairs = zip(self.towers.items(), inputs, strict=True)
-        return {name: tower(features) for (name, tower), features in pairs}
+        towers: list[Any] = list(self.towers.values())
+        hidden = each_output([mlp for mlp, _ in towers], inputs)
+        last = [output(each) for (_, output), each in zip(towers, hidden, strict=True)]
+        return dict(zip(self.towers, last, strict=True))
 
 
 def same_width(widths: dict[str, tuple[int, ...]], group: str) -> int:

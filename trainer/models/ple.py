@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainer.config import ConfigError
 from trainer.models.experts import mixture
-from trainer.models.layers import TaskTowers, required_mlp
+from trainer.models.layers import TaskTowers, each_output, required_mlp
 from trainer.protos import pipeline_pb2 as pb
 from trainer.tasks import Task
 
@@ -33,6 +33,7 @@ class ExtractionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         own, shared = config.expert_num_per_task, config.share_num
+        self.num_own = own
         if own < 1:
             raise ConfigError(
                 "extraction_networks.expert_num_per_task must be positive, but is missing or 0"
@@ -55,9 +56,9 @@ class ExtractionNetwork(nn.Module):
         self, inputs: list[Tensor], shared_input: Tensor
     ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Outputs per task and the shared one, [B, D] each, and what the shared experts gave."""
-        shared = [expert(shared_input) for expert in self.shared_experts]
+        shared = each_output(self.shared_experts, [shared_input] * len(self.shared_experts))
         own = [
-            [expert(x) for expert in experts.children()]
+            each_output(experts.children(), [x] * self.num_own)
             for x, experts in zip(inputs, self.experts, strict=True)
         ]
         outputs = [

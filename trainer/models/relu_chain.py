@@ -1,16 +1,19 @@
-"""An MLP of linear layers with ReLU as one operator: fewer passes over what they leave in memory.
+"""MLPs of linear layers with ReLU as one operator: fewer passes over what they leave in memory.
 
     h[n] = relu(h[n-1] @ W[n].T + b[n])
     backward, of g = dL / dh[n]:   g = g where h[n] > 0, else 0
                                    dW[n] = g.T @ h[n-1]     db[n] = sum of g     g = g @ W[n]
 
 On a CPU what is between the products is bound by memory. So the bias is where the product is added,
-and both ReLU and its gradient work in place. The numbers are those of PyTorch's layers.
+and both ReLU and its gradient work in place. MLPs of the same features, as the towers of tasks, are
+one operator too: the gradient of the features is where their products add up. The numbers are those
+of PyTorch's layers.
 
 B rows, S sessions, I and O width of a layer's input and output.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -22,68 +25,89 @@ from trainer.models.linear import add_product, affine, product
 _mask = torch.ops.aten.threshold_backward.grad_input
 
 
-class SessionBias(NamedTuple):
-    """What the rows of a session add in the first layer, its bias included.
+class Chain(NamedTuple):
+    """The parameters of an MLP's layers: [O, I] and [O] each.
 
-    values: [S, O]. of_row: the session of each row, [B].
+    Where sessions are given, the first bias is what the rows of each add there, [S, O].
     """
 
-    values: Tensor
-    of_row: Tensor
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
 
 
-def relu_chain(
-    features: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    session_bias: SessionBias | None = None,
-) -> Tensor:
-    """The last layer's output, [B, O].
+def relu_chains(
+    features: Tensor, chains: Sequence[Chain], session_of_row: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The last layer's output of each MLP, [B, O].
 
     Args:
         features: [B, I], on a CPU.
-        weights, biases: [O, I] and [O] of each layer.
-        session_bias: in place of the first layer's bias.
+        session_of_row: [B], where the first biases are of sessions.
     """
-    first, of_row = session_bias or (biases[0], None)
-    output: Any = _ReLUChain.apply(features, of_row, *weights, first, *biases[1:])
-    return output
+    depths = [len(chain.weights) for chain in chains]
+    weights = [weight for chain in chains for weight in chain.weights]
+    biases = [bias for chain in chains for bias in chain.biases]
+    return _ReLUChains.apply(features, session_of_row, depths, *weights, *biases)  # pyright: ignore[reportReturnType]  # tensors
 
 
-class _ReLUChain(torch.autograd.Function):
+class _ReLUChains(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, of_row: Tensor | None, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, features: Tensor, of_row: Tensor | None, depths: list[int], *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
         weights = parameters[: len(parameters) // 2]
         biases = parameters[len(parameters) // 2 :]
-        states = [features]
-        for weight, bias in zip(weights, biases, strict=True):
-            if len(states) == 1 and of_row is not None:
-                state = add_product(bias.index_select(0, of_row), features, weight.t())
-            else:
-                state = affine(states[-1], weight, bias)
-            states.append(state.relu_())
-        ctx.num_sessions = len(biases[0])
-        ctx.save_for_backward(of_row, *weights, *states)
-        return states[-1]
+        states = []
+        for layers in _places(depths):
+            state = features
+            for n in layers:
+                if n == layers[0] and of_row is not None:
+                    before = biases[n].index_select(0, of_row)
+                    state = add_product(before, state, weights[n].t())
+                else:
+                    state = affine(state, weights[n], biases[n])
+                states.append(state.relu_())
+        ctx.depths, ctx.num_sessions = depths, len(biases[0])
+        ctx.set_materialize_grads(False)  # no work for an MLP that the loss does not need
+        ctx.save_for_backward(features, of_row, *weights, *states)
+        return tuple(states[layers[-1]] for layers in _places(depths))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator's
-        of_row, *saved = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator's
+        features, of_row, *saved = ctx.saved_tensors
         weights, states = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        of_weights, of_biases = [], []
-        (gradient,) = gradients
-        for n in reversed(range(len(weights))):
-            is_ours = n + 1 < len(weights)  # made below, so it may be written to
-            out = gradient if is_ours else torch.empty_like(states[n + 1])
-            gradient = _mask(gradient, states[n + 1], 0, grad_input=out)
-            of_weights.append(product(gradient.t(), states[n]))
-            if n == 0 and of_row is not None:
-                of_sessions = gradient.new_zeros(ctx.num_sessions, gradient.shape[1])
-                of_biases.append(of_sessions.index_add_(0, of_row, gradient))
+        of_weights: list[Tensor | None] = [None] * len(weights)
+        of_biases: list[Tensor | None] = [None] * len(weights)
+        of_features = None
+        for layers, of_output in zip(_places(ctx.depths), gradients, strict=True):
+            if of_output is None:
+                continue
+            gradient = of_output
+            for n in reversed(layers):
+                is_ours = n != layers[-1]  # made below, so it may be written to
+                out = gradient if is_ours else torch.empty_like(states[n])
+                gradient = _mask(gradient, states[n], 0, grad_input=out)
+                if n != layers[0]:
+                    of_weights[n] = product(gradient.t(), states[n - 1])
+                    of_biases[n] = gradient.sum(0)
+                    gradient = product(gradient, weights[n])
+            first = layers[0]
+            of_weights[first] = product(gradient.t(), features)
+            if of_row is None:
+                of_biases[first] = gradient.sum(0)
             else:
-                of_biases.append(gradient.sum(0))
-            if n or ctx.needs_input_grad[0]:
-                gradient = product(gradient, weights[n])
-        of_features = gradient if ctx.needs_input_grad[0] else None
-        return of_features, None, *reversed(of_weights), *reversed(of_biases)
+                of_sessions = gradient.new_zeros(ctx.num_sessions, gradient.shape[1])
+                of_biases[first] = of_sessions.index_add_(0, of_row, gradient)
+            if not ctx.needs_input_grad[0]:
+                continue
+            if of_features is None:
+                of_features = product(gradient, weights[first])
+            else:
+                of_features = add_product(of_features, gradient, weights[first])
+        return of_features, None, None, *of_weights, *of_biases
+
+
+def _places(depths: list[int]) -> list[range]:
+    """The numbers of each chain's layers, of all layers in a row."""
+    return [range(start, end) for start, end in pairwise(accumulate(depths, initial=0))]

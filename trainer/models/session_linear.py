@@ -12,7 +12,9 @@ B rows, S sessions, R and C columns of features, O width of the layer's output.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +22,6 @@ from torchrec import KeyedJaggedTensor
 
 from trainer.data.batch import SessionBatch
 from trainer.models.linear import Linear, linear
-from trainer.models.relu_chain import SessionBias
 
 
 class Sessions(NamedTuple):
@@ -66,7 +67,8 @@ class SplitFeatures(NamedTuple):
     """Features side by side, in two parts.
 
     per_row: [B, R]. per_session: [S, C]. session_of_row: [B].
-    order: per feature, in the layer's order, its width and whether it is in `per_session`.
+    order: widths of neighbours in the layer's order that are in the same part, and whether that
+        is `per_session`.
     """
 
     per_row: Tensor
@@ -84,14 +86,33 @@ def side_by_side(
         return torch.cat(list(parts), dim=1)
     of_row = [part for part, same in zip(parts, is_same, strict=True) if not same]
     of_row = of_row or [parts[0][:, :0]]  # maybe no feature changes
-    first, pairs = sessions.first_row, zip(parts, is_same, strict=True)
-    of_session = [part.index_select(0, first) for part, same in pairs if same]
+    of_session = [part for part, same in zip(parts, is_same, strict=True) if same]
+    per_session: Any = _JoinedAtRows.apply(sessions.first_row, *of_session)
     return SplitFeatures(
         per_row=torch.cat(of_row, dim=1),
-        per_session=torch.cat(of_session, dim=1),
+        per_session=per_session,
         session_of_row=sessions.of_row,
-        order=tuple((part.shape[1], same) for part, same in zip(parts, is_same, strict=True)),
+        order=tuple(
+            (sum(part.shape[1] for part, _ in run), same)
+            for same, run in groupby(zip(parts, is_same, strict=True), key=itemgetter(1))
+        ),
     )
+
+
+class _JoinedAtRows(torch.autograd.Function):
+    """Some rows of parts [B, D] side by side; one gradient is laid out for all parts."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, *parts: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.num_rows, ctx.widths = len(parts[0]), [part.shape[1] for part in parts]
+        return torch.cat([part.index_select(0, rows) for part in parts], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # PyTorch's way
+        (rows,), (gradient,) = ctx.saved_tensors, gradients
+        of_parts = gradient.new_zeros(ctx.num_rows, gradient.shape[1])
+        return None, *of_parts.index_copy(0, rows, gradient).split(ctx.widths, dim=1)
 
 
 class SessionLinear(Linear):
@@ -101,18 +122,22 @@ class SessionLinear(Linear):
         """[B, O]."""
         if isinstance(features, Tensor):
             return super().forward(features)
-        weight, bias = self.split(features)
+        weight, of_session = self.split(features)
         rows = linear(features.per_row, weight)  # [B, O]
         # The gradient of the bias is a sum over a session's rows, which 16 bits would not hold.
-        wide = bias.values.to(torch.promote_types(bias.values.dtype, torch.float32))
-        return rows.add_(wide.index_select(0, bias.of_row))
+        wide = of_session.to(torch.promote_types(of_session.dtype, torch.float32))
+        return rows.add_(wide.index_select(0, features.session_of_row))
 
-    def split(self, features: SplitFeatures) -> tuple[Tensor, SessionBias]:
-        """The weight of what each row has, [O, R], and what its session adds."""
+    def split(self, features: SplitFeatures) -> tuple[Tensor, Tensor]:
+        """The weight of what each row has, [O, R], and what its session adds, [S, O]."""
         columns = self.weight.split([width for width, _ in features.order], dim=1)
-        same = [is_same for _, is_same in features.order]
-        of_row = [each for each, once in zip(columns, same, strict=True) if not once]
-        of_session = [each for each, once in zip(columns, same, strict=True) if once]
-        of_row = of_row or [self.weight[:, :0]]
-        once = linear(features.per_session, torch.cat(of_session, dim=1), self.bias)
-        return torch.cat(of_row, dim=1), SessionBias(once, features.session_of_row)
+        of_row, of_session = (
+            [part for part, (_, same) in zip(columns, features.order, strict=True) if same == once]
+            for once in (False, True)
+        )
+        added = linear(features.per_session, _joined(of_session), self.bias)
+        return _joined(of_row or [self.weight[:, :0]]), added
+
+
+def _joined(columns: list[Tensor]) -> Tensor:
+    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
