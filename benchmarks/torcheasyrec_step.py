@@ -36,7 +36,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from benchmarks.taobao_data import dbmtl_jrc_config
 from benchmarks.turns import tell, wait_for_turn
-from launch.process import exit_now, start_process_group
+from launch.process import exit_now
 from losses import JRCLoss
 from trainer.config import parse_config
 from trainer.data.batch import SessionBatch
@@ -235,7 +235,7 @@ class Windows:
 
 def train_steps(easyrec: Any, options: argparse.Namespace) -> dict[str, float] | None:
     """The step alone; the AUC."""
-    device, watch = start_process_group()
+    device, _ = easyrec.init_process_group()
     num_steps = options.windows * options.window_steps + 1  # as the trainer's
     train_path, eval_path = options.data_path / "train", options.data_path / "eval"
     batches = read_batches(train_path, options.batch_size, num_steps, shuffle=True)
@@ -249,9 +249,7 @@ def train_steps(easyrec: Any, options: argparse.Namespace) -> dict[str, float] |
         with windows.step(batch.global_rows):
             pipeline.progress(source)
     # Its own loss takes minutes over the evaluation data.
-    auc = None if options.loss == "own" else evaluate(easyrec, model, eval_batches)
-    watch.stop()
-    return auc
+    return None if options.loss == "own" else evaluate(easyrec, model, eval_batches)
 
 
 def train_job(easyrec: Any, options: argparse.Namespace) -> None:

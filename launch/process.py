@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from launch.cores import take_own_cores
 from trainer.faults.failure import FailureWatch
 from trainer.faults.preemption import StopRequest
 
@@ -73,6 +74,8 @@ def start_process_group(
     watch = FailureWatch(store, rank)  # also while ranks wait for each other
     if stop is not None:
         stop.end = lambda message: watch.end_all(message, stopped)
+    if device.type == "cpu":
+        take_own_cores(store, rank)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     return device, watch
 
