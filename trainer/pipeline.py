@@ -92,7 +92,8 @@ class SparseDistPipeline(TrainPipelineSparseDist[SessionBatch, Any]):
         if batch is not None:
             stream: Any = self._memcpy_stream
             with self._stream_context(stream):
-                batch = replace(batch, asked=self._tables.asked(batch))
+                asked = batch.asked or self._tables.asked(batch, is_training=True)
+                batch = replace(batch, asked=asked)
         return batch, context
 
     def _backward(self, losses: Any) -> None:

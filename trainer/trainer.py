@@ -201,13 +201,20 @@ class Trainer:
             drop_remainder=state.drop_remainder,
             num_workers=data.num_workers,
             pin_memory=data.pin_memory and self.device.type == "cuda",
+            prepare=None if self.device.type == "cuda" else self._with_asked,
         )
+
+    def _with_asked(self, batch: SessionBatch) -> SessionBatch:
+        """The batch, with what the tables are asked."""
+        objective: Any = self.model.module
+        return replace(batch, asked=objective.model.tables.asked(batch, is_training=True))
 
     def _pipeline(self) -> SparseDistPipeline | None:
         """What runs ahead of the steps; None trains one batch after the other."""
         train = self.config.train_config
         is_chosen = train.HasField("pipeline_sparse_dist")
-        if not (train.pipeline_sparse_dist if is_chosen else self.device.type == "cuda"):
+        is_default = self.device.type == "cuda" or self.world_size > 1
+        if not (train.pipeline_sparse_dist if is_chosen else is_default):
             return None
         objective: Any = self.model.module
         tables = objective.model.tables

@@ -66,7 +66,7 @@ class SessionBatch(Pipelineable):
         global_rows: rows of the global batch, over all ranks.
         cursor: the batch's place in the plan.
         session_features: keys of `ids` that hold the same id in all rows of each session.
-        asked: what each collection of tables is asked for, where a pipeline made it ahead; see
+        asked: what each collection of tables is asked for, where that was made ahead; see
             EmbeddingTables.asked.
     """
 

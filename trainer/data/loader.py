@@ -7,7 +7,7 @@ window before are consumed, so about two windows of this rank's rows are in memo
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -43,6 +43,7 @@ class SessionLoader:
         drop_remainder: leave out an epoch's last global batch if it is not full.
         num_workers: threads that read blocks, at most one per core; 0 reads in the caller's thread.
         pin_memory: put batches in page-locked memory (CUDA).
+        prepare: what else is done with each batch where it is read.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SessionLoader:
         drop_remainder: bool = False,
         num_workers: int = 1,
         pin_memory: bool = False,
+        prepare: Callable[[SessionBatch], SessionBatch] | None = None,
     ) -> None:
         self.dataset, self.spec = dataset, spec
         self.batch_size, self.num_lanes = batch_size, num_lanes or world_size
@@ -66,7 +68,7 @@ class SessionLoader:
         self.shuffle, self.seed = shuffle, seed
         self.drop_remainder = drop_remainder
         self.num_workers = min(num_workers, os.cpu_count() or 1)
-        self.pin_memory = pin_memory
+        self.pin_memory, self.prepare = pin_memory, prepare
         keep_freed_memory()
         self._empty = encode_rows(dataset.empty_table(spec.columns), spec)
 
@@ -128,7 +130,7 @@ class SessionLoader:
 
     def _to_batch(self, share: Share, parts: list[Part]) -> SessionBatch:
         rows = Rows.concat([piece for part in parts for piece in part.rows] or [self._empty])
-        return to_batch(
+        batch = to_batch(
             rows,
             self.spec,
             lengths=np.concatenate([part.num_rows for part in parts]),
@@ -136,6 +138,7 @@ class SessionLoader:
             global_rows=share.global_rows,
             cursor=share.cursor,
         )
+        return batch if self.prepare is None else self.prepare(batch)
 
 
 def to_batch(

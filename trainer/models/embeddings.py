@@ -128,9 +128,9 @@ class EmbeddingTables(nn.Module):
                 found[f"{kind}.{name}"] = collection
         return found
 
-    def asked(self, batch: SessionBatch) -> dict[str, KeyedJaggedTensor]:
+    def asked(self, batch: SessionBatch, is_training: bool) -> dict[str, KeyedJaggedTensor]:
         """The ids that each of the `collections` is asked for."""
-        once = self.asks_once_a_session and self.training
+        once = self.asks_once_a_session and is_training
         found = {"pooled": asked_once_a_session(batch) if once else batch.ids}
         if batch.weighted_ids is not None:
             found["weighted"] = batch.weighted_ids
@@ -144,7 +144,7 @@ class EmbeddingTables(nn.Module):
 
     def forward(self, batch: SessionBatch) -> Embedded:
         """Every lookup's rows or values."""
-        asked = batch.asked or self.asked(batch)
+        asked = batch.asked or self.asked(batch, self.training)
         found = Embedded({}, {}, [])
         columns = batch.dense.split([feature.dim for feature in self.dense], dim=1)
         for feature, column in zip(self.dense, columns, strict=True):
