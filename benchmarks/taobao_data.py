@@ -47,7 +47,7 @@ AD_SKEW = 4.0  # the number of an advertisement is AD_COLUMNS["adgroup_id"] * u 
 
 
 def write_taobao_data(path: Path, num_rows: int, seed: int = 0, first_user: int = 0) -> Path:
-    """Write at least about `num_rows` rows as a session dataset, unless they are there; returns `path`.
+    """Write about `num_rows` rows or more as a session dataset, unless it is there; returns `path`.
 
     Users are numbered from `first_user` on, so that two datasets can have no user in common.
 

@@ -168,7 +168,7 @@ def build_pipeline(
 
 
 def read_batches(
-    path: Path, batch_size: int, most: int | None, shuffle: bool
+    path: Path, batch_size: int, most: int | None, shuffle: bool, seed: int
 ) -> list[SessionBatch]:
     """This rank's first batches, as bench_train.py's trainer reads them."""
     config = parse_config(dbmtl_jrc_config())
@@ -180,6 +180,7 @@ def read_batches(
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
         shuffle=shuffle,
+        seed=seed,
     )
     return list(islice(loader.batches(), most))
 
@@ -238,11 +239,12 @@ def train_steps(easyrec: Any, options: argparse.Namespace) -> dict[str, float] |
     device, _ = easyrec.init_process_group()
     num_steps = options.windows * options.window_steps + 1  # as the trainer's
     train_path, eval_path = options.data_path / "train", options.data_path / "eval"
-    batches = read_batches(train_path, options.batch_size, num_steps, shuffle=True)
-    eval_batches = read_batches(eval_path, options.batch_size, None, shuffle=False)
+    size, seed = options.batch_size, options.seed
+    batches = read_batches(train_path, size, num_steps, shuffle=True, seed=seed)
+    eval_batches = read_batches(eval_path, size, None, shuffle=False, seed=seed)
     load = import_module("tzrec.utils.config_util").load_pipeline_config
     config = load(str(options.checkout / EXAMPLE))
-    model, pipeline = build_pipeline(easyrec, config, device, options.batch_size)
+    model, pipeline = build_pipeline(easyrec, config, device, size)
     windows, source = Windows(options), converted(batches)
     tell("ready")
     for batch in batches:
@@ -297,6 +299,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, required=True)
     parser.add_argument("--window_steps", type=int, required=True)
     parser.add_argument("--batch_size", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
     return parser.parse_args()
 
 
@@ -310,7 +313,7 @@ def compile_messages(checkout: Path) -> None:
 def main() -> None:
     """One rank: windows of steps in its turns, then the AUC where it is measured."""
     options = parse_args()
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     easyrec = import_torcheasyrec(options.checkout)
     if options.loss == "ours":
         setattr(import_module("tzrec.models.rank_model"), "JRCLoss", LinearJRC)  # noqa: B010

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models import linear as linear_module
-from trainer.models.layers import MLP, mlp
+from trainer.models.layers import MLP, each_output, mlp
 from trainer.models.session_linear import SplitFeatures
 from trainer.protos import pipeline_pb2 as pb
 
@@ -80,6 +80,62 @@ def test_gradients_may_be_taken_more_than_once():
     for found, upstream in zip(several, upstreams, strict=True):
         alone = torch.autograd.grad(layers(features), parameters, upstream)
         torch.testing.assert_close(found, alone, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 40])
+def test_mlps_of_the_same_features_are_one_operator(rows):
+    """Of other depths and widths; one of other features and one of other layers among them."""
+    mlps = [mlp_of(6, (5, 3)), mlp_of(4, (2,)), mlp_of(6, (4,)), mlp_of(6, (3,), use_ln=True)]
+    mlps.append(mlp_of(6, (7, 2, 3)))
+    features, others = torch.randn(rows, 6, requires_grad=True), torch.randn(rows, 4)
+    inputs = [others if number == 1 else features for number in range(len(mlps))]
+    outputs = each_output(mlps, inputs)
+    upstreams = [torch.randn_like(output) for output in outputs]
+    assert len({output.grad_fn for output in outputs}) == 3
+    assert outputs[0].grad_fn is outputs[2].grad_fn is outputs[4].grad_fn
+    parameters = [each for layers in mlps for each in layers.parameters()]
+    found = torch.autograd.grad(outputs, [features, *parameters], upstreams)
+    alone = [layers(own) for layers, own in zip(mlps, inputs, strict=True)]
+    torch.testing.assert_close(outputs, alone, rtol=0, atol=0)
+    expected = torch.autograd.grad(alone, [features, *parameters], upstreams)
+    torch.testing.assert_close(found, expected)
+    of_features = (
+        sum(by_hand(mlps[n], features, upstreams[n])[1] for n in (0, 2, 4))
+        + torch.autograd.grad(mlps[3](features), features, upstreams[3])[0].double()
+    )
+    torch.testing.assert_close(found[0].double(), of_features, rtol=1e-5, atol=1e-5)
+
+
+def test_mlps_that_share_what_their_sessions_have():
+    mlps = [mlp_of(5, (4, 3)), mlp_of(5, (2,))]
+    per_row, per_session = (torch.randn(n, w, requires_grad=True) for n, w in ((6, 3), (2, 2)))
+    of_row = torch.tensor([0, 0, 0, 0, 1, 1])
+    split = SplitFeatures(per_row, per_session, of_row, ((2, True), (3, False)))
+    plain = torch.cat([per_session[of_row], per_row], dim=1)
+    wanted = [per_row, per_session, *(each for layers in mlps for each in layers.parameters())]
+    outputs, expected = each_output(mlps, [split, split]), [layers(plain) for layers in mlps]
+    assert outputs[0].grad_fn is outputs[1].grad_fn
+    torch.testing.assert_close(outputs, expected)
+    upstreams = [torch.randn_like(output) for output in outputs]
+    found = torch.autograd.grad(outputs, wanted, upstreams)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, wanted, upstreams))
+
+
+def test_the_loss_may_need_one_mlp_alone():
+    """As a task's does, of which PE-MTL asks for the gradient."""
+    mlps, features = [mlp_of(3, (4, 2)), mlp_of(3, (5,))], torch.randn(6, 3, requires_grad=True)
+    outputs = each_output(mlps, [features] * 2)
+    parameters = [[*layers.parameters()] for layers in mlps]
+    for one, other in ((0, 1), (1, 0)):
+        upstream = torch.randn_like(outputs[one])
+        wanted = [features, *parameters[one]]
+        found = torch.autograd.grad(outputs[one], wanted, upstream, retain_graph=True)
+        alone = torch.autograd.grad(mlps[one](features), wanted, upstream)
+        torch.testing.assert_close(found, alone, rtol=0, atol=0)
+        none = torch.autograd.grad(
+            outputs[one], parameters[other], upstream, retain_graph=True, allow_unused=True
+        )
+        assert none == (None,) * len(parameters[other])
 
 
 def test_scores_are_those_of_the_layers_to_the_bit():
