@@ -229,7 +229,7 @@ def measure(options: argparse.Namespace, ranks: int) -> dict[str, Any]:
     Raises:
         RuntimeError: a case failed, its loss did not fall, or its AUC is too low.
     """
-    names = [*options.variants, *(TORCHEASYREC if options.torcheasyrec else ())]
+    names = [*options.variants, *(options.against if options.torcheasyrec else ())]
     steps = {
         name: SLOW_STEPS if options.device == "cpu" and name in SLOW else options.window_steps
         for name in names
@@ -347,7 +347,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=10, help="measured, after the warm-up")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and order")
     parser.add_argument("--data_path", type=Path, help="folder of the made data, kept if given")
-    parser.add_argument("--torcheasyrec", type=Path, help="a checkout, to compare with")
+    parser.add_argument("--torcheasyrec", type=Path, help="a checkout to run --against")
+    parser.add_argument("--against", nargs="+", choices=TORCHEASYREC, default=[*TORCHEASYREC])
     parser.add_argument("--worker", choices=VARIANTS, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Ranks that train on one machine's CPUs are bound to cores of their own, unless they were bound."""
+"""Ranks that train on one machine's CPUs get cores of their own, unless they were bound before."""
 
 import os
 from pathlib import Path

@@ -218,6 +218,16 @@ def test_a_kill_while_the_report_is_written_costs_a_restart_and_no_more(folder, 
     assert not (folder / "reported" / ".may_restart").exists()
 
 
+def test_a_kill_while_a_checkpoint_is_evaluated_costs_a_restart_and_no_more(folder, whole):
+    faults = [{"attempt": 0, "rank": 1, "at": "SIGKILL", "in": "evaluate_dataset"}]
+    flags = ["--eval_input_path", str(folder / "eval")]
+    edits = {"train_config__evaluate_checkpoints": True}
+    job = Job(folder, "evaluated", *flags, restarts=1, faults=faults, **edits)
+    assert job.end() == 0, job.said
+    assert report(folder, "evaluated")["metrics"]["ctr"]["rows"] > 0
+    assert_same_end(folder, "evaluated", whole)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("where", ["build_parallel", "evaluate_dataset"])
 def test_sigterm_to_one_rank_outside_of_training_ends_all_in_good_order(folder, where, rank):
