@@ -437,6 +437,29 @@ def test_an_overflow_changes_neither_state_nor_average_unseen_by_the_host(kind, 
     assert bool(asked) == (kind in ("rmsprop", "adadelta"))
 
 
+def test_momentum_starts_at_0_where_the_first_gradient_overflows(monkeypatch):
+    """PyTorch's fused SGD fills it in the first step, which an overflow leaves out."""
+    monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, torch.nan))
+    dense = "dense_optimizer { sgd_optimizer { lr: 0.1 momentum: 0.5 } }"
+    runs = [Run(train_config(f"{dense} grad_scaler {{ init_scale: {n} }}")) for n in (2, 1)]
+    runs[0].step(blow_up=1e38)  # halves the scale
+    runs[0].number, table = 0, runs[1].table()
+    for each in runs[0]._tables():
+        each.copy_(table)
+    for run in runs:
+        run.train(3)
+    found, expected = (run.dense() for run in runs)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_dampened_momentum_has_no_fused_kernel():
+    dampened = "sgd_optimizer { dampening: 0.5 FUSED } "
+    run = Run(train_config(f"dense_optimizer {{ {dampened.replace('FUSED', '')} }}"))
+    assert not run.optimizer.dense._inner[0].param_groups[0]["fused"]
+    with pytest.raises(ConfigError, match=r"fused cannot be true with dampening \(0.5\)"):
+        Run(train_config(f"dense_optimizer {{ {dampened.replace('FUSED', 'fused: true')} }}"))
+
+
 def test_a_resumed_scale_is_the_checkpoints_and_moves_as_the_config_says(tmp_path):
     run = Run(train_config("grad_scaler { init_scale: 64 growth_interval: 2 }"))
     run.train(3)

@@ -15,6 +15,7 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from trainer.config import ConfigError
+from trainer.optim.sgd import ZeroStartSGD
 from trainer.protos import pipeline_pb2 as pb
 
 _SPARSE: dict[str, Any] = {
@@ -29,7 +30,7 @@ _SPARSE: dict[str, Any] = {
 }
 _CPU_SPARSE = ("sgd_optimizer", "adagrad_optimizer", "rowwise_adagrad_optimizer")
 _DENSE: dict[str, Any] = {
-    "sgd_optimizer": torch.optim.SGD,
+    "sgd_optimizer": ZeroStartSGD,
     "adagrad_optimizer": torch.optim.Adagrad,
     "adam_optimizer": torch.optim.Adam,
     "adamw_optimizer": torch.optim.AdamW,
@@ -171,7 +172,13 @@ def _use_fused(kind: str, message: Any, device: torch.device) -> bool:
             f"dense_optimizer.{kind}.fused: PyTorch {torch.__version__} has no fused kernel of it "
             f"for {device.type}; remove the field"
         )
-    return message.fused if message.HasField("fused") else exists
+    has_dampening = kind == "sgd_optimizer" and message.dampening != 0
+    if message.fused and has_dampening:
+        raise ConfigError(
+            f"dense_optimizer.sgd_optimizer: fused cannot be true with dampening "
+            f"({message.dampening:g}); remove one of them"
+        )
+    return message.fused if message.HasField("fused") else exists and not has_dampening
 
 
 def _fields(message: Any) -> dict[str, Any]:
