@@ -8,7 +8,8 @@ The trainer runs as it is (data, loop, step), one thread a rank. With `--torchea
 whole job on the same files is a further case, and so is its training step alone, which spends no
 time on reading (benchmarks/torcheasyrec_step.py). All cases of a number of ranks take turns: each
 runs a window of steps while the others rest, then the next (benchmarks/turns.py). The first windows
-are warm-up; figures are percentiles over the rest, ratios those of windows of the same round.
+are warm-up; figures are percentiles over the rest, ratios those of windows of the same round. A
+window is long against what a case that was stopped lost of its caches.
 Gates: the loss must fall, and AUC on users never seen must be above MIN_AUC, and not below that of
 the case compared with.
 
@@ -342,9 +343,9 @@ def parse_args() -> argparse.Namespace:
         default=["float32", "float32_unsplit", "bfloat16"],
     )
     parser.add_argument("--batch_size", type=int, default=4096, help="rows of a rank's batch")
-    parser.add_argument("--window_steps", type=int, default=12)
+    parser.add_argument("--window_steps", type=int, default=36)
     parser.add_argument("--warmup_windows", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=10, help="measured, after the warm-up")
+    parser.add_argument("--windows", type=int, default=8, help="measured, after the warm-up")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and order")
     parser.add_argument("--data_path", type=Path, help="folder of the made data, kept if given")
     parser.add_argument("--torcheasyrec", type=Path, help="a checkout to run --against")
