@@ -11,22 +11,25 @@ import torch
 import torch.distributed as dist
 
 CPUS = Path("/sys/devices/system/cpu")  # Linux
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: its share of all CPUs' time
 
 
-def take_own_cores(store: dist.Store, rank: int) -> None:
+def take_own_cores(store: dist.Store, rank: int, quota: Path = QUOTA) -> None:
     """Bind this thread, and those that it starts, to this rank's share of the machine's cores.
 
-    Not where somebody bound the ranks already, nor where a rank's threads are more than its cores.
+    Not where somebody bound the ranks already, nor where a rank's threads are more than its cores,
+    nor in a container with a quota: others compute on these cores, and which, changes.
 
     Args:
         store: of all ranks.
         rank: this one's number among them.
+        quota: the file with the container's quota.
     """
     local_rank, local_ranks = (
         int(os.environ.get(name, default))
         for name, default in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
     )
-    if local_ranks == 1 or not hasattr(os, "sched_setaffinity"):
+    if local_ranks == 1 or not hasattr(os, "sched_setaffinity") or _is_limited(quota):
         return
     cpus = sorted(os.sched_getaffinity(0))
     store.set(f"cpus/{rank}", str(cpus))
@@ -35,6 +38,10 @@ def take_own_cores(store: dist.Store, rank: int) -> None:
     share = share_of_cores(cores_of(cpus), local_rank, local_ranks)
     if len(of_ranks) == 1 and len(share) >= torch.get_num_threads():
         os.sched_setaffinity(0, share)
+
+
+def _is_limited(quota: Path) -> bool:
+    return quota.exists() and not quota.read_text().startswith("max")
 
 
 def cores_of(cpus: list[int], folder: Path = CPUS) -> list[list[int]]:

@@ -57,7 +57,7 @@ def bind(rank: int, folder: str, threads: int, bound: list[set[int]] | None) -> 
     if bound:
         os.sched_setaffinity(0, bound[rank])
     store = dist.FileStore(f"{folder}/store", 2)
-    take_own_cores(store, rank)
+    take_own_cores(store, rank, Path(folder, "cpu.max"))
     Path(folder, f"cpus.{rank}").write_text(" ".join(map(str, os.sched_getaffinity(0))))
 
 
@@ -73,6 +73,16 @@ def test_two_ranks_share_no_core(tmp_path):
     one, other = bound_ranks(tmp_path, threads=1)
     assert one and other and not one & other
     assert one | other == here
+
+
+@NEEDS_TWO
+@pytest.mark.parametrize(
+    ("quota", "are_bound"), [("max 100000\n", True), ("150000 100000\n", False)]
+)
+def test_ranks_in_a_container_with_a_quota_are_left_alone(tmp_path, quota, are_bound):
+    (tmp_path / "cpu.max").write_text(quota)
+    here = os.sched_getaffinity(0)
+    assert (bound_ranks(tmp_path, threads=1) == [here, here]) == (not are_bound)
 
 
 @NEEDS_TWO
