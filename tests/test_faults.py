@@ -221,7 +221,7 @@ def test_a_kill_while_the_report_is_written_costs_a_restart_and_no_more(folder, 
 def test_a_kill_while_a_checkpoint_is_evaluated_costs_a_restart_and_no_more(folder, whole):
     faults = [{"attempt": 0, "rank": 1, "at": "SIGKILL", "in": "evaluate_dataset"}]
     flags = ["--eval_input_path", str(folder / "eval")]
-    edits = {"train_config__evaluate_checkpoints": True}
+    edits: dict[str, Any] = {"train_config__evaluate_checkpoints": True}
     job = Job(folder, "evaluated", *flags, restarts=1, faults=faults, **edits)
     assert job.end() == 0, job.said
     assert report(folder, "evaluated")["metrics"]["ctr"]["rows"] > 0
