@@ -7,11 +7,10 @@
 The trainer runs as it is (data, loop, step), one thread a rank. With `--torcheasyrec` a checkout's
 whole job on the same files is a further case, and so is its training step alone, which spends no
 time on reading (benchmarks/torcheasyrec_step.py). All cases of a number of ranks take turns: each
-runs a window of steps while the others rest, then the next (benchmarks/turns.py). The first windows
-are warm-up; figures are percentiles over the rest, ratios those of windows of the same round. A
-window is long against what a case that was stopped lost of its caches.
-Gates: the loss must fall, and AUC on users never seen must be above MIN_AUC, and not below that of
-the case compared with.
+runs a window of steps while the others rest, then the next (benchmarks/turns.py). A window is long
+against what a case that was stopped lost of its caches. The first windows are warm-up; figures are
+percentiles over the rest, ratios those of windows of the same round. Gates: the loss must fall, and
+AUC on users never seen must be above MIN_AUC, and not below that of the case compared with.
 
     samples_per_second   of all ranks together, over a window of steps
     data_wait_share      of the time: waiting for the next batch (rank 0)
@@ -216,7 +215,6 @@ def start(options: argparse.Namespace, name: str, ranks: int, steps: int) -> Cas
     if name in TORCHEASYREC:
         module = "benchmarks.torcheasyrec_step"
         settings = {"THP_MEM_ALLOC_ENABLE": "0"}  # as it is; our package would set it
-        shutil.rmtree(options.data_path / JOB_MODEL, ignore_errors=True)
         arguments += ["--checkout", str(options.torcheasyrec), *TORCHEASYREC[name]]
     else:
         arguments += ["--worker", name]
@@ -235,6 +233,7 @@ def measure(options: argparse.Namespace, ranks: int) -> dict[str, Any]:
         name: SLOW_STEPS if options.device == "cpu" and name in SLOW else options.window_steps
         for name in names
     }
+    shutil.rmtree(options.data_path / JOB_MODEL, ignore_errors=True)
     cases = {name: start(options, name, ranks, steps[name]) for name in names}
     windows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     try:

@@ -25,10 +25,8 @@ def take_own_cores(store: dist.Store, rank: int, quota: Path = QUOTA) -> None:
         rank: this one's number among them.
         quota: the file with the container's quota.
     """
-    local_rank, local_ranks = (
-        int(os.environ.get(name, default))
-        for name, default in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
-    )
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if local_ranks == 1 or not hasattr(os, "sched_setaffinity") or _is_limited(quota):
         return
     cpus = sorted(os.sched_getaffinity(0))

@@ -11,7 +11,6 @@ yet, and resuming reads them again.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -92,8 +91,7 @@ class SparseDistPipeline(TrainPipelineSparseDist[SessionBatch, Any]):
         if batch is not None:
             stream: Any = self._memcpy_stream
             with self._stream_context(stream):
-                asked = batch.asked or self._tables.asked(batch, is_training=True)
-                batch = replace(batch, asked=asked)
+                batch = self._tables.with_asked(batch)
         return batch, context
 
     def _backward(self, losses: Any) -> None:

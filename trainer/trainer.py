@@ -61,6 +61,7 @@ from trainer.data.reader import SessionDataset
 from trainer.evaluate import Evaluation, evaluate_dataset, evaluates_averages
 from trainer.faults.nonfinite import NonFiniteGuard
 from trainer.faults.preemption import Agreement, StopRequest
+from trainer.models.embeddings import EmbeddingTables
 from trainer.objective import Outputs
 from trainer.optim.precision import allow_tf32
 from trainer.parallel import build_parallel, describe_sharding, mixed_seed
@@ -201,13 +202,13 @@ class Trainer:
             drop_remainder=state.drop_remainder,
             num_workers=data.num_workers,
             pin_memory=data.pin_memory and self.device.type == "cuda",
-            prepare=None if self.device.type == "cuda" else self._with_asked,
+            prepare=None if self.device.type == "cuda" else self._tables.with_asked,
         )
 
-    def _with_asked(self, batch: SessionBatch) -> SessionBatch:
-        """The batch, with what the tables are asked."""
+    @property
+    def _tables(self) -> EmbeddingTables:
         objective: Any = self.model.module
-        return replace(batch, asked=objective.model.tables.asked(batch, is_training=True))
+        return objective.model.tables
 
     def _pipeline(self) -> SparseDistPipeline | None:
         """What runs ahead of the steps; None trains one batch after the other."""
@@ -216,9 +217,7 @@ class Trainer:
         is_default = self.device.type == "cuda" or self.world_size > 1
         if not (train.pipeline_sparse_dist if is_chosen else is_default):
             return None
-        objective: Any = self.model.module
-        tables = objective.model.tables
-        return SparseDistPipeline(tables, self._forward, self._backward, self.device)
+        return SparseDistPipeline(self._tables, self._forward, self._backward, self.device)
 
     def _describe(self) -> None:
         data, state = self.train_data, self.state
@@ -239,10 +238,9 @@ class Trainer:
     def _load(self, checkpoint: Path | None) -> None:
         """Go on from a checkpoint, or start from another run's where the config names one."""
         train = self.config.train_config
-        objective: Any = self.model.module
         hashed = {
             lookup.table
-            for lookup in objective.model.tables.lookups
+            for lookup in self._tables.lookups
             if isinstance(lookup.feature, IdFeature) and isinstance(lookup.feature.coding, Hashed)
         }
         if checkpoint is not None:

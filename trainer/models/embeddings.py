@@ -14,6 +14,7 @@ B rows, T values of a sequence feature in all rows, D width of an embedding.
 
 import itertools
 from collections.abc import Container, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -141,6 +142,10 @@ class EmbeddingTables(nn.Module):
             in_rows = [each.feature.name for each in lookups if each.feature.sequence is None]
             found[f"managed.{name}"] = _keyed_ids(batch, list(dict.fromkeys(in_rows)))
         return found
+
+    def with_asked(self, batch: SessionBatch) -> SessionBatch:
+        """A batch to train on, with what the tables will be asked, unless it has that."""
+        return replace(batch, asked=batch.asked or self.asked(batch, is_training=True))
 
     def forward(self, batch: SessionBatch) -> Embedded:
         """Every lookup's rows or values."""

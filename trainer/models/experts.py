@@ -25,8 +25,7 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[list[Tensor], Tensor]:
         """One mixture per task, [B, D] each, and what the experts gave, [B, X, D]."""
-        each = each_output(self.experts, [features] * len(self.experts))
-        outputs = torch.stack(each, dim=1)  # [B, X, D]
+        outputs = torch.stack(each_output(self.experts, features), dim=1)  # [B, X, D]
         return [mixture(gate(features), outputs) for gate in self.gates], outputs
 
 

@@ -81,10 +81,15 @@ class MLP(nn.Sequential):
 
 
 def each_output(
-    mlps: Iterable[nn.Module], inputs: Sequence[Tensor] | Sequence[SplitFeatures]
+    mlps: Iterable[nn.Module], inputs: Tensor | list[Tensor] | list[SplitFeatures]
 ) -> list[Tensor]:
-    """Each MLP's output, [B, O]; those of the same input are one operator where they can be."""
+    """Each MLP's output, [B, O], of its own input or of the one that they share.
+
+    Those of the same input are one operator where they can be.
+    """
     mlps, outputs = list(mlps), {}
+    if isinstance(inputs, Tensor):
+        inputs = [inputs] * len(mlps)
     same: dict[int, list[int]] = {}  # places of MLPs by their input
     for place, (each, features) in enumerate(zip(mlps, inputs, strict=True)):
         if isinstance(each, MLP) and each.is_chain_of(features):

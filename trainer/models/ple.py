@@ -33,7 +33,6 @@ class ExtractionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         own, shared = config.expert_num_per_task, config.share_num
-        self.num_own = own
         if own < 1:
             raise ConfigError(
                 "extraction_networks.expert_num_per_task must be positive, but is missing or 0"
@@ -56,9 +55,9 @@ class ExtractionNetwork(nn.Module):
         self, inputs: list[Tensor], shared_input: Tensor
     ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Outputs per task and the shared one, [B, D] each, and what the shared experts gave."""
-        shared = each_output(self.shared_experts, [shared_input] * len(self.shared_experts))
+        shared = each_output(self.shared_experts, shared_input)
         own = [
-            each_output(experts.children(), [x] * self.num_own)
+            each_output(experts.children(), x)
             for x, experts in zip(inputs, self.experts, strict=True)
         ]
         outputs = [

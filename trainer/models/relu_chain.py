@@ -44,21 +44,22 @@ def relu_chains(
         features: [B, I], on a CPU.
         session_of_row: [B], where the first biases are of sessions.
     """
-    depths = [len(chain.weights) for chain in chains]
+    depths = accumulate((len(chain.weights) for chain in chains), initial=0)
+    places = [range(start, end) for start, end in pairwise(depths)]  # of each chain's layers
     weights = [weight for chain in chains for weight in chain.weights]
     biases = [bias for chain in chains for bias in chain.biases]
-    return _ReLUChains.apply(features, session_of_row, depths, *weights, *biases)  # pyright: ignore[reportReturnType]  # tensors
+    return _ReLUChains.apply(features, session_of_row, places, *weights, *biases)  # pyright: ignore[reportReturnType]  # tensors
 
 
 class _ReLUChains(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, of_row: Tensor | None, depths: list[int], *parameters: Tensor
+        ctx: Any, features: Tensor, of_row: Tensor | None, places: list[range], *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         weights = parameters[: len(parameters) // 2]
         biases = parameters[len(parameters) // 2 :]
         states = []
-        for layers in _places(depths):
+        for layers in places:
             state = features
             for n in layers:
                 if n == layers[0] and of_row is not None:
@@ -67,10 +68,10 @@ class _ReLUChains(torch.autograd.Function):
                 else:
                     state = affine(state, weights[n], biases[n])
                 states.append(state.relu_())
-        ctx.depths, ctx.num_sessions = depths, len(biases[0])
+        ctx.places, ctx.num_sessions = places, len(biases[0])
         ctx.set_materialize_grads(False)  # no work for an MLP that the loss does not need
         ctx.save_for_backward(features, of_row, *weights, *states)
-        return tuple(states[layers[-1]] for layers in _places(depths))
+        return tuple(states[layers[-1]] for layers in places)
 
     @staticmethod
     @once_differentiable
@@ -80,34 +81,27 @@ class _ReLUChains(torch.autograd.Function):
         of_weights: list[Tensor | None] = [None] * len(weights)
         of_biases: list[Tensor | None] = [None] * len(weights)
         of_features = None
-        for layers, of_output in zip(_places(ctx.depths), gradients, strict=True):
+        for layers, of_output in zip(ctx.places, gradients, strict=True):
             if of_output is None:
                 continue
             gradient = of_output
             for n in reversed(layers):
-                is_ours = n != layers[-1]  # made below, so it may be written to
-                out = gradient if is_ours else torch.empty_like(states[n])
+                is_first, is_last = n == layers[0], n == layers[-1]
+                # Only a gradient that was made below may be written to.
+                out = torch.empty_like(states[n]) if is_last else gradient
                 gradient = _mask(gradient, states[n], 0, grad_input=out)
-                if n != layers[0]:
-                    of_weights[n] = product(gradient.t(), states[n - 1])
+                of_weights[n] = product(gradient.t(), features if is_first else states[n - 1])
+                if is_first and of_row is not None:
+                    of_sessions = gradient.new_zeros(ctx.num_sessions, gradient.shape[1])
+                    of_biases[n] = of_sessions.index_add_(0, of_row, gradient)
+                else:
                     of_biases[n] = gradient.sum(0)
+                if not is_first:
                     gradient = product(gradient, weights[n])
-            first = layers[0]
-            of_weights[first] = product(gradient.t(), features)
-            if of_row is None:
-                of_biases[first] = gradient.sum(0)
-            else:
-                of_sessions = gradient.new_zeros(ctx.num_sessions, gradient.shape[1])
-                of_biases[first] = of_sessions.index_add_(0, of_row, gradient)
-            if not ctx.needs_input_grad[0]:
-                continue
-            if of_features is None:
-                of_features = product(gradient, weights[first])
-            else:
-                of_features = add_product(of_features, gradient, weights[first])
+            if ctx.needs_input_grad[0]:
+                weight = weights[layers[0]]
+                if of_features is None:
+                    of_features = product(gradient, weight)
+                else:
+                    of_features = add_product(of_features, gradient, weight)
         return of_features, None, None, *of_weights, *of_biases
-
-
-def _places(depths: list[int]) -> list[range]:
-    """The numbers of each chain's layers, of all layers in a row."""
-    return [range(start, end) for start, end in pairwise(accumulate(depths, initial=0))]

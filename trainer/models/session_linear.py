@@ -112,7 +112,7 @@ class _JoinedAtRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # PyTorch's way
         (rows,), (gradient,) = ctx.saved_tensors, gradients
         of_parts = gradient.new_zeros(ctx.num_rows, gradient.shape[1])
-        return None, *of_parts.index_copy(0, rows, gradient).split(ctx.widths, dim=1)
+        return None, *of_parts.index_copy_(0, rows, gradient).split(ctx.widths, dim=1)
 
 
 class SessionLinear(Linear):
